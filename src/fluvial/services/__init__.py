@@ -1,0 +1,1 @@
+"""Composition root: settings and clients are put together here, for the command line and for Faust."""
