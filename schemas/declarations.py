@@ -11,7 +11,8 @@ MINUTE_MS = 60 * SECOND_MS
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 
-# Aggregates of the value column; distinct counts the `distinct` column.
+# The identity of rekeyed records whose only one is where they came from: (upstream_partition, upstream_offset, upstream_index).
+UPSTREAM_IDENTITY = ("upstream_offset",)
 AGGREGATES = ("count", "sum", "mean", "min", "max", "first", "last", "stddev", "p50", "p95", "p99", "distinct", "top")
 
 
@@ -60,6 +61,8 @@ class Table:
 class Rekey:
     """Copies of a topic's events under another key: ``source`` → ``topic``, in the log like everything else.
 
+    ``source`` is an event topic, or a pipeline's result topic: then its final rows are forwarded as they are made.
+    Every ``announce_ms`` of event time, each upstream partition announces its time to every partition of ``topic``.
     ``fields`` are copied from the source event; ``explode`` names a list field of which each distinct item makes one
     record, in field ``explode_as``. Records carry ``upstream_partition``, ``upstream_offset`` and ``upstream_index``.
     ``event`` is the Avro name of the rekeyed record, ``key`` the fields that its Kafka key is made of.
@@ -72,7 +75,7 @@ class Rekey:
     key: tuple[str, ...]
     explode: str | None = None
     explode_as: str | None = None
-    only_final: bool = False
+    announce_ms: int = 10 * SECOND_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,8 @@ class Pipeline:
     ``time``: "key" lets each key's own events close its windows, "partition" the partition's. ``identity`` are the fields
     (beside the key and event time) by which a repeat is known; the first of them that is not null decides.
     ``value`` is the column of the numeric aggregates, ``distinct`` the one whose different values are counted (HLL),
-    ``top`` the one whose ``top_k`` greatest sums of ``value`` are kept.
+    ``top`` the one whose ``top_k`` greatest sums of ``value`` are kept. ``upstream`` is how ``source`` is made, when it is
+    a rekeyed topic.
     """
 
     source: str
@@ -146,8 +150,7 @@ class Pipeline:
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What one module declares: pipelines, the Avro files of their events, the CQL files of their tables."""
+    """What one module declares: pipelines, and where the Avro files of their events and the CQL of their tables are."""
 
     pipelines: tuple[Pipeline, ...]
-    rekeys: tuple[Rekey, ...] = ()
     schema_dir: Path = field(default=Path(__file__).parent)
