@@ -1,0 +1,329 @@
+"""The publisher: whole columns of records into Kafka, each acknowledged by all in-sync replicas or reported."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from fluvial.errors import PublishError
+from fluvial.records import I64, Spans
+from fluvial.settings import KafkaSettings
+from fluvial.transport.connection import librdkafka_config
+
+MAX_IN_FLIGHT_BYTES = 128 << 20
+CHUNK = 20_000
+DRAIN_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutRecord:
+    """One record to publish, with headers; ``timestamp`` is in epoch ms, None lets the client set it."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    partition: int | None = None
+    timestamp: int | None = None
+
+
+class Delivery:
+    """What became of the records of one `Publisher.publish`; await it.
+
+    Raises:
+        PublishError: a record was not acknowledged; it may or may not be in the log.
+    """
+
+    def __init__(self, topic: str, records: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.topic = topic
+        self.records = records
+        self.future: asyncio.Future[None] = loop.create_future()
+        self.failed = 0
+        self.first_error: str | None = None
+        self._open = records
+        if records == 0:
+            self.future.set_result(None)
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return asyncio.shield(self.future).__await__()
+
+    def abandon(self, why: str) -> None:
+        """Report every record that is still open as not acknowledged."""
+        self.settle(self._open, self._open, why)
+
+    def settle(self, records: int, failed: int, error: str | None) -> None:
+        """Note that ``records`` more are settled, ``failed`` of them unacknowledged; call it on the loop only."""
+        self._open -= records
+        self.failed += failed
+        self.first_error = self.first_error or error
+        if self._open <= 0 and not self.future.done():
+            if self.failed:
+                self.future.set_exception(
+                    PublishError(
+                        f"{self.failed} of {self.records} records for {self.topic} were not acknowledged: "
+                        f"{self.first_error}",
+                        hint="they may or may not be in the log; publish them again where repeats are recognised",
+                    )
+                )
+            else:
+                self.future.set_result(None)
+
+
+class _Chunk:
+    """Delivery reports of up to `CHUNK` records, counted on the poll thread and settled together."""
+
+    __slots__ = ("bytes", "delivery", "error", "failed", "publisher", "records", "refused", "reports", "settled")
+
+    def __init__(self, publisher: "Publisher", delivery: Delivery, records: int, size: int) -> None:
+        self.publisher = publisher
+        self.delivery = delivery
+        self.records = records
+        self.bytes = size
+        self.reports = 0  # written by the poll thread only
+        self.refused = 0  # written by the sending thread only
+        self.failed = 0
+        self.error: str | None = None
+        self.settled = False
+
+    def reported(self, error: KafkaError | None, message: object) -> None:
+        """Count one delivery report (the poll thread calls this for every record)."""
+        if error is not None:
+            self.failed += 1
+            self.error = self.error or error.str()
+        self.reports += 1
+        if self.reports + self.refused == self.records:
+            self.publisher._settle_soon(self)
+
+    def refuse(self, records: int, error: str) -> None:
+        """Count records that the producer did not take (the sending thread calls this at most once)."""
+        self.error = self.error or error
+        self.refused = records
+        if self.reports + self.refused >= self.records:
+            self.publisher._settle_soon(self)
+
+
+class Publisher:
+    """Publishes columns of records: acks=all, idempotent, partitioned as Java does (murmur2), bounded in flight.
+
+    Use it as an async context manager; leaving it waits for everything in flight. ``max_in_flight`` bounds the records
+    that wait for their acknowledgement (and 128 MiB their bytes).
+
+    Raises:
+        PublishError: on leaving, when something published was not acknowledged and its `Delivery` was not awaited.
+    """
+
+    def __init__(self, kafka: KafkaSettings, *, max_in_flight: int = 200_000) -> None:
+        self._max_in_flight = max_in_flight
+        self._config = {
+            **librdkafka_config(kafka),
+            "acks": "all",
+            "enable.idempotence": True,
+            "partitioner": "murmur2_random",
+            "compression.type": "lz4",
+            "linger.ms": 20,
+            "message.timeout.ms": 120_000,
+            "batch.size": 1_000_000,
+            # Never the limit: `publish` waits for room first, and a full queue would let later records overtake.
+            "queue.buffering.max.messages": 2 * max_in_flight + CHUNK,
+            "queue.buffering.max.kbytes": (4 * MAX_IN_FLIGHT_BYTES) >> 10,
+            "error_cb": self._on_error,
+        }
+        self._fatal: str | None = None
+        self._records = 0
+        self._bytes = 0
+        self._pending: set[Delivery] = set()
+
+    async def __aenter__(self) -> "Publisher":
+        self._loop = asyncio.get_running_loop()
+        self._room = asyncio.Event()
+        self._admission = asyncio.Lock()
+        self._producer = Producer(self._config)
+        self._sender = ThreadPoolExecutor(1, "fluvial-publisher")
+        self._stopping = threading.Event()
+        self._poller = threading.Thread(target=self._poll, name="fluvial-publisher-poll", daemon=True)
+        self._poller.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                await self.flush()
+            elif self._pending:
+                await asyncio.wait([d.future for d in self._pending], timeout=DRAIN_SECONDS)
+        finally:
+            self._sender.shutdown(wait=False, cancel_futures=True)
+            self._producer.purge()
+            self._stopping.set()
+            await asyncio.to_thread(self._poller.join, 5)
+            for delivery in list(self._pending):
+                delivery.abandon("the publisher was closed")
+
+    async def publish(
+        self,
+        topic: str,
+        keys: Spans | None,
+        values: Spans,
+        *,
+        partition: int | None = None,
+        timestamps: I64 | None = None,
+    ) -> Delivery:
+        """Hand n records to the producer, waiting only for room; records of one partition keep their order.
+
+        ``keys`` and ``values`` have n spans each (length −1 is null), ``timestamps`` n epoch milliseconds.
+
+        Raises:
+            PublishError: the producer had a fatal error before, so nothing more can be published.
+        """
+        n = len(values)
+        delivery = self._begin(topic, n)
+        for a in range(0, n, CHUNK):
+            rows = slice(a, min(a + CHUNK, n))
+            chunk_keys = None if keys is None else Spans(keys.buffer, keys.start[rows], keys.length[rows])
+            chunk_values = Spans(values.buffer, values.start[rows], values.length[rows])
+            chunk_timestamps = None if timestamps is None else timestamps[rows]
+            size = _size(chunk_values) + (0 if chunk_keys is None else _size(chunk_keys))
+            chunk = await self._admit(delivery, len(chunk_values), size)
+            self._submit(self._send, chunk, topic, chunk_keys, chunk_values, partition, chunk_timestamps)
+        return delivery
+
+    async def publish_records(self, topic: str, records: Sequence[OutRecord]) -> Delivery:
+        """Hand a few records with headers to the producer; otherwise as `publish`."""
+        delivery = self._begin(topic, len(records))
+        for a in range(0, len(records), CHUNK):
+            part = records[a : a + CHUNK]
+            size = sum(len(r.key or b"") + len(r.value or b"") for r in part)
+            chunk = await self._admit(delivery, len(part), size)
+            self._submit(self._send_records, chunk, topic, part)
+        return delivery
+
+    async def flush(self) -> None:
+        """Wait until everything published so far is acknowledged.
+
+        Raises:
+            PublishError: some of it was not.
+        """
+        pending = [d.future for d in self._pending]
+        if pending:
+            await asyncio.wait(pending)
+            for future in pending:
+                future.result()
+
+    def _begin(self, topic: str, records: int) -> Delivery:
+        if self._fatal is not None:
+            raise PublishError(
+                f"cannot publish to {topic}: the producer had a fatal error: {self._fatal}",
+                hint="restart the service; what was not acknowledged may or may not be in the log",
+            )
+        delivery = Delivery(topic, records, self._loop)
+        if records:
+            self._pending.add(delivery)
+            delivery.future.add_done_callback(lambda _: self._pending.discard(delivery))
+        return delivery
+
+    async def _admit(self, delivery: Delivery, records: int, size: int) -> _Chunk:
+        async with self._admission:
+            while self._records and (
+                self._records + records > self._max_in_flight or self._bytes + size > MAX_IN_FLIGHT_BYTES
+            ):
+                self._room.clear()
+                await self._room.wait()
+            self._records += records
+            self._bytes += size
+        return _Chunk(self, delivery, records, size)
+
+    def _submit(self, send: Any, chunk: _Chunk, *args: Any) -> None:
+        self._sender.submit(self._guarded, send, chunk, *args)
+
+    def _guarded(self, send: Any, chunk: _Chunk, *args: Any) -> None:
+        try:
+            refused = send(chunk, *args)
+        except BaseException as e:  # noqa: BLE001 — whatever went wrong, whoever waits for the delivery must hear of it
+            chunk.refuse(chunk.records, repr(e))
+        else:
+            if refused:
+                chunk.refuse(len(refused), str(refused[0]))
+
+    def _send(
+        self,
+        chunk: _Chunk,
+        topic: str,
+        keys: Spans | None,
+        values: Spans,
+        partition: int | None,
+        timestamps: I64 | None,
+    ) -> list[Any]:
+        texts = _slices(values)
+        messages: list[dict[str, Any]]
+        if keys is None:
+            messages = [{"value": v} for v in texts]
+        else:
+            messages = [{"key": k, "value": v} for k, v in zip(_slices(keys), texts, strict=True)]
+        if timestamps is not None:
+            for m, t in zip(messages, timestamps.tolist(), strict=True):
+                m["timestamp"] = t
+        at = -1 if partition is None else partition
+        sent = self._producer.produce_batch(topic, messages, partition=at, on_delivery=chunk.reported)
+        return [m["_error"] for m in messages if "_error" in m] if sent < len(messages) else []
+
+    def _send_records(self, chunk: _Chunk, topic: str, records: Sequence[OutRecord]) -> list[Any]:
+        refused: list[Any] = []
+        for r in records:
+            try:
+                self._producer.produce(
+                    topic,
+                    value=r.value,
+                    key=r.key,
+                    partition=-1 if r.partition is None else r.partition,
+                    timestamp=r.timestamp or 0,
+                    headers=list(r.headers),
+                    on_delivery=chunk.reported,
+                )
+            except (KafkaException, BufferError, ValueError, TypeError) as e:
+                refused.append(e)
+        return refused
+
+    def _settle_soon(self, chunk: _Chunk) -> None:
+        # After the loop has closed nobody waits for the delivery any more.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._settle, chunk)
+
+    def _settle(self, chunk: _Chunk) -> None:
+        if chunk.settled:
+            return
+        chunk.settled = True
+        self._records -= chunk.records
+        self._bytes -= chunk.bytes
+        chunk.delivery.settle(chunk.records, min(chunk.failed + chunk.refused, chunk.records), chunk.error)
+        self._room.set()
+
+    def _poll(self) -> None:
+        while not self._stopping.is_set():
+            self._producer.poll(0.1)
+        self._producer.poll(0)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._fatal = error.str()
+
+
+def _slices(spans: Spans) -> list[bytes | None]:
+    """Return the spans as bytes objects."""
+    if len(spans) == 0:
+        return []
+    start, end = spans.start.tolist(), (spans.start + spans.length).tolist()
+    low, high = min(start), max(max(end), 0)
+    text = spans.buffer[low:high].tobytes()
+    if int(spans.length.min()) >= 0:
+        return [text[a - low : b - low] for a, b in zip(start, end, strict=True)]
+    return [text[a - low : b - low] if b >= a else None for a, b in zip(start, end, strict=True)]
+
+
+def _size(spans: Spans) -> int:
+    return int(spans.length.clip(0).sum())
