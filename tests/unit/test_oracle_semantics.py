@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fluvial.schemas.declarations import Hopping, Pipeline, Rekey, Session, Table, Tumbling
+from fluvial.schemas.declarations import UPSTREAM_IDENTITY, Hopping, Pipeline, Rekey, Session, Table, Tumbling
 from support.oracle.oracle import run
 from support.oracle.records import Dead, OracleResult, Record, Row
 
@@ -40,6 +40,7 @@ REKEYED = Pipeline(
     lateness_ms=5,
     idle_timeout_ms=100,
     early_ms=0,
+    identity=UPSTREAM_IDENTITY,
     upstream=(TAGS,),
 )
 

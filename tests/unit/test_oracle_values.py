@@ -107,4 +107,4 @@ def test_a_quantile_beyond_the_greatest_double_is_infinite() -> None:
 
 def test_top_is_greatest_first_ties_by_bytes_of_the_name_and_null_is_no_item() -> None:
     values = values_of((0, 1.0, None, "é"), (1, 1.0, None, "z"), (2, 3.0, None, "a"), (3, 9.0, None, None))
-    assert values["top"] == [("a", 3.0), ("z", 1.0)]
+    assert (values["top"], values["top_counts"]) == (["a", "z"], [3.0, 1.0])

@@ -12,9 +12,17 @@ Held = tuple[int, int, Event]
 
 
 def aggregate(pipeline: Pipeline, events: list[Held]) -> dict[str, Any]:
-    """Return the declared aggregates of at least one event, in the order they are declared."""
+    """Return the declared aggregates of at least one event, in the order they are declared (``top`` as two columns)."""
     ordered = sorted(events, key=lambda held: held[0])
-    return {name: _one(name, pipeline, ordered) for name in pipeline.aggregates}
+    values: dict[str, Any] = {}
+    for name in pipeline.aggregates:
+        if name == "top":
+            ranked = _top(pipeline, ordered)
+            values["top"] = [item for item, _ in ranked]
+            values["top_counts"] = [amount for _, amount in ranked]
+        else:
+            values[name] = _one(name, pipeline, ordered)
+    return values
 
 
 def _one(name: str, pipeline: Pipeline, events: list[Held]) -> Any:
@@ -24,8 +32,6 @@ def _one(name: str, pipeline: Pipeline, events: list[Held]) -> Any:
         assert pipeline.distinct is not None
         items = [event[pipeline.distinct] for _, _, event in events]
         return distinct(item.encode() for item in items if item is not None)
-    if name == "top":
-        return _top(pipeline, events)
     assert pipeline.value is not None
     values = [float(event[pipeline.value]) for _, _, event in events]
     match name:

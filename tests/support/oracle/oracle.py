@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fluvial.schemas.declarations import Hopping, Pipeline, Session, Tumbling
+from fluvial.schemas.declarations import UPSTREAM_IDENTITY, Hopping, Pipeline, Session, Tumbling
 from support.oracle.aggregates import Held, aggregate
 from support.oracle.records import Dead, Event, Late, OracleResult, Record, Row
 from support.oracle.windows import NEVER, Instant, closed_through, covering, is_valid
@@ -225,7 +225,7 @@ class _Oracle:
             window.next_early = t + early_ms
 
     def _identity(self, t: int, event: Event) -> Any:
-        if self.rekeyed:
+        if self.pipeline.identity == UPSTREAM_IDENTITY:
             return (event["upstream_partition"], event["upstream_offset"], event["upstream_index"])
         for name in self.pipeline.identity:
             if event[name] is not None:
