@@ -72,7 +72,18 @@ class StringLists:
         return len(self.offsets) - 1
 
 
-Column = Spans | Doubles | Longs | StringLists
+@dataclass(frozen=True, slots=True)
+class DoubleLists:
+    """n lists of doubles: list i is ``items[offsets[i] : offsets[i + 1]]``. ``offsets`` has n + 1 entries."""
+
+    offsets: I64
+    items: F64
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+Column = Spans | Doubles | Longs | StringLists | DoubleLists
 
 
 @dataclass(frozen=True, slots=True)

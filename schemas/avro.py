@@ -1,0 +1,87 @@
+"""Avro files, and single framed records: for the few (dead letters, checkpoints) that are not worth columns."""
+
+import io
+import json
+import struct
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import fastavro
+
+from fluvial.errors import SchemaError
+
+SCHEMA_DIR = Path(__file__).parent
+
+
+@cache
+def load_schema(name: str, directory: Path = SCHEMA_DIR) -> dict[str, Any]:
+    """Return the schema of a full Avro name, e.g. ``fluvial.iot.SensorReading``, from a directory of ``.avsc`` files.
+
+    A file is named after its schema: in full, or without the leading ``fluvial.``.
+
+    Raises:
+        SchemaError: no such file, not JSON, or it declares another name.
+    """
+    for stem in (name, name.removeprefix("fluvial.")):
+        path = directory / f"{stem}.avsc"
+        if path.exists():
+            break
+    else:
+        raise SchemaError(f"no Avro file for {name} in {directory}", hint=f"add {name}.avsc")
+    try:
+        schema: dict[str, Any] = json.loads(path.read_text())
+    except json.JSONDecodeError as e:
+        raise SchemaError(f"{path}: {e}", hint="mend the JSON") from None
+    namespace = schema.get("namespace", "")
+    declared = schema.get("name", "")
+    full = declared if "." in declared or not namespace else f"{namespace}.{declared}"
+    if full != name:
+        raise SchemaError(f"{path} declares {full}, not {name}", hint="name the file after its schema")
+    return schema
+
+
+def frame(schema_id: int) -> bytes:
+    """Return the five bytes before a datum: 0 and the schema id, big-endian (Confluent's wire format)."""
+    return struct.pack(">bI", 0, schema_id)
+
+
+class DatumWriter:
+    """Writes single framed records of one schema."""
+
+    def __init__(self, schema: Any, schema_id: int) -> None:
+        self._schema = fastavro.parse_schema(schema)
+        self._frame = frame(schema_id)
+
+    def write(self, datum: Mapping[str, Any]) -> bytes:
+        """Return one framed record.
+
+        Raises:
+            SchemaError: the datum does not fit the schema.
+        """
+        out = io.BytesIO()
+        out.write(self._frame)
+        try:
+            fastavro.schemaless_writer(out, self._schema, datum)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as e:
+            raise SchemaError(
+                f"a datum does not fit {self._schema['name']}: {e}", hint="compare it with the schema"
+            ) from e
+        return out.getvalue()
+
+
+def read_datum(value: bytes, writer_schema: Any) -> Any:
+    """Return one framed record as Python data, by its writer's schema.
+
+    Only for records that fluvial wrote itself: strangers' bytes belong into a `fluvial.schemas.decoder.Decoder`.
+
+    Raises:
+        SchemaError: not framed or not of this schema.
+    """
+    if len(value) < 5 or value[0] != 0:
+        raise SchemaError("a value without its 5-byte frame", hint="it was not written in Confluent's wire format")
+    try:
+        return fastavro.schemaless_reader(io.BytesIO(value[5:]), fastavro.parse_schema(writer_schema), None)
+    except (ValueError, EOFError, IndexError, KeyError) as e:
+        raise SchemaError(f"cannot read a record: {type(e).__name__}: {e}", hint="check its writer's schema") from e
