@@ -19,7 +19,7 @@ def sealed(buffer: U8) -> U8:
 
 
 def spans_from_strings(strings: Sequence[str | bytes | None] | pa.Array | pa.ChunkedArray) -> Spans:
-    """Return strings (or bytes; None is null) as spans, in UTF-8. Arrow arrays of strings or binaries are not copied."""
+    """Return strings (or bytes; None is null) as spans, in UTF-8. Arrow's large strings and binaries are not copied."""
     if isinstance(strings, pa.Array | pa.ChunkedArray):
         return _spans_from_arrow(strings)
     parts = [None if s is None else s if isinstance(s, bytes) else s.encode() for s in strings]

@@ -3,6 +3,7 @@
 A program is a run of instructions of four int64 (operation, a, b, c) in one array that all writers of a decoder share,
 followed by tables; `fluvial.schemas.program` writes it. Nothing here allocates per row or trusts a length.
 """
+# mypy: disable-error-code="untyped-decorator,no-untyped-def"
 
 import numpy as np
 from numba import njit
@@ -84,7 +85,7 @@ def frame_ids(buffer: U8, start: I64, length: I64) -> I64:
 
 
 @njit(nogil=True)
-def _varint(buffer, at, end):  # type: ignore[no-untyped-def]
+def _varint(buffer, at, end):
     """Return a zig-zag varint and the position after it; a negative position is an error code's negative."""
     if at >= end:
         return np.int64(0), np.int64(-TRUNCATED)
@@ -105,7 +106,7 @@ def _varint(buffer, at, end):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _u64(buffer, at):  # type: ignore[no-untyped-def]
+def _u64(buffer, at):
     low = (
         np.uint64(buffer[at])
         | (np.uint64(buffer[at + 1]) << np.uint64(8))
@@ -122,12 +123,12 @@ def _u64(buffer, at):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _double(buffer, at):  # type: ignore[no-untyped-def]
+def _double(buffer, at):
     return np.uint64(_u64(buffer, at)).view(np.float64)
 
 
 @njit(nogil=True)
-def _float(buffer, at):  # type: ignore[no-untyped-def]
+def _float(buffer, at):
     word = (
         np.uint32(buffer[at])
         | (np.uint32(buffer[at + 1]) << np.uint32(8))
@@ -138,7 +139,7 @@ def _float(buffer, at):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _is_utf8(buffer, at, end):  # type: ignore[no-untyped-def]
+def _is_utf8(buffer, at, end):
     """Whether bytes are UTF-8 as Unicode defines it (table 3-7): no surrogates, no overlong forms."""
     seen = np.uint8(0)
     for i in range(at, end):
@@ -193,10 +194,10 @@ def decode(
 ) -> int:
     """Decode rows ``first``… and return the row it stopped before: n, or the one whose list items might not fit.
 
-    ``entry[row]`` is where the row's program begins (−1: leave the row empty), ``start``/``length`` its Avro datum without
-    frame. Columns are [slot, n]; list offsets [slot, n + 1], list items [slot, capacity]. ``constants_at[slot]`` is where
-    the constants begin in the buffer of span column ``slot`` (then of string list ``slot − spans``). ``error[row]`` gets
-    the error code, ``error_at[row]`` the instruction.
+    ``entry[row]`` is where the row's program begins (−1: leave the row empty), ``start``/``length`` its Avro datum
+    without frame. Columns are [slot, n]; list offsets [slot, n + 1], list items [slot, room]. ``constants_at[slot]`` is
+    where the constants begin in the buffer of span column ``slot`` (then of string list ``slot − spans``).
+    ``error[row]`` gets the error code, ``error_at[row]`` the instruction.
     """
     n = len(start)
     n_spans = span_start.shape[0]
@@ -278,7 +279,7 @@ def decode(
                 if at != end:
                     failed = TRAILING_BYTES
                 break
-            elif op == ENUM or op == ITEM_ENUM:
+            elif op in (ENUM, ITEM_ENUM):
                 value, at = _varint(buffer, at, end)
                 if at < 0:
                     failed = -at
@@ -309,7 +310,7 @@ def decode(
                         break
                     if value < 0:
                         value = -value
-                        size, at = _varint(buffer, at, end)
+                        _size, at = _varint(buffer, at, end)
                         if at < 0:
                             failed = -at
                             break
@@ -338,7 +339,7 @@ def decode(
                 string_length[a, k] = value
                 string_offsets[a, row + 1] = k + 1
                 at += value
-            elif op == ITEM_DOUBLE or op == ITEM_FLOAT or op == ITEM_LONG_AS_DOUBLE or op == ITEM_CONST_DOUBLE:
+            elif op in (ITEM_DOUBLE, ITEM_FLOAT, ITEM_LONG_AS_DOUBLE, ITEM_CONST_DOUBLE):
                 number = 0.0
                 if op == ITEM_DOUBLE:
                     if end - at < 8:

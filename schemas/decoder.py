@@ -46,11 +46,11 @@ class _Snapshot:
 
 
 class Decoder:
-    """Decodes values as the reader's record. Safe to share between threads; the lock of the interpreter is released.
+    """Decodes values as the reader's record. Safe to share between threads; releases the interpreter's lock.
 
-    Rows are resolved from their writer's schema by Avro's rules. Reader's fields may be numbers, booleans, strings, bytes,
-    fixed, enums (each also nullable), and arrays of strings or doubles; decimals, unions of numbers and nullable arrays
-    are read too, row by row with fastavro.
+    Rows are resolved from their writer's schema by Avro's rules. The reader's fields may be numbers, booleans, strings,
+    bytes, fixed, enums (each also nullable), and arrays of strings or doubles; decimals, unions of numbers and nullable
+    arrays are read too, row by row with fastavro.
     """
 
     def __init__(self, reader_schema: Any, schemas: SchemaSource) -> None:

@@ -1,8 +1,9 @@
-"""The loops that write columns as Avro data: first every row's size is summed, then each column writes at its rows' cursors.
+"""The loops that write columns as Avro data: first each row's size is summed, then columns write at the rows' cursors.
 
 ``null`` is the index of null in the field's union (0 or 1), −1 for a field that can't be null. ``cursor[row]`` is where
 row's next byte goes in ``out``; every writer advances it.
 """
+# mypy: disable-error-code="untyped-decorator,no-untyped-def"
 
 import numpy as np
 from numba import njit
@@ -11,7 +12,7 @@ from fluvial.records import I64, U8, Mask
 
 
 @njit(nogil=True)
-def _width(value):  # type: ignore[no-untyped-def]
+def _width(value):
     rest = np.uint64((value << 1) ^ (value >> 63))
     width = 1
     while rest >= np.uint64(128):
@@ -21,7 +22,7 @@ def _width(value):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _put(out, at, value):  # type: ignore[no-untyped-def]
+def _put(out, at, value):
     rest = np.uint64((value << 1) ^ (value >> 63))
     while rest >= np.uint64(128):
         out[at] = np.uint8((rest & np.uint64(127)) | np.uint64(128))
@@ -32,7 +33,7 @@ def _put(out, at, value):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _copy(out, at, buffer, start, length):  # type: ignore[no-untyped-def]
+def _copy(out, at, buffer, start, length):
     for i in range(length):
         out[at + i] = buffer[start + i]
     return at + length

@@ -90,9 +90,8 @@ class Encoder:
     def _indices(self, c: ColumnSpec, column: Column) -> Longs:
         assert isinstance(column, Spans)
         s = self._symbols[c.name]
-        found = kernel.symbol_indices(
-            sealed(column.buffer), column.start, column.length, sealed(s.buffer), s.start, s.length
-        )
+        text = sealed(column.buffer)
+        found = kernel.symbol_indices(text, column.start, column.length, sealed(s.buffer), s.start, s.length)
         if (found == -2).any():
             row = int(np.argmax(found == -2))
             raise SchemaError(

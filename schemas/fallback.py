@@ -1,7 +1,7 @@
-"""Shapes that the native decoder does not read: fastavro resolves such rows and writes them anew as plain columns' data.
+"""Shapes that the native decoder does not read: fastavro resolves such rows and writes them anew as plain columns.
 
-fastavro's own hazards are kept away: recursive and too deep schemas are refused (`fluvial.schemas.shapes`), and the native
-program that only checks structure has walked every datum before, so lengths and counts are those of bytes that are there.
+fastavro's own hazards are kept away: recursive and too deep schemas are refused (`fluvial.schemas.shapes`), and a
+native program that only checks structure walks every datum first, so that lengths and counts are those of real bytes.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""Compile (writer's schema, reader's schema) into a program of `fluvial.schemas.decode_kernel`, by Avro's resolution rules."""
+"""Compile a writer's and a reader's schema into a program of `decode_kernel`, by Avro's resolution rules."""
 
 import struct
 from dataclasses import dataclass, field
@@ -74,9 +74,7 @@ class Program:
     def _emit(self, op: int, a: int = 0, b: int = 0, c: int = 0) -> int:
         at = len(self.code)
         if at - self._start > MAX_INSTRUCTIONS * k.WIDTH:
-            raise SchemaError(
-                "a schema is too large to compile", hint=f"{MAX_INSTRUCTIONS:,} instructions are the limit"
-            )
+            raise SchemaError("a schema is too large to compile", hint=f"the limit is {MAX_INSTRUCTIONS:,} steps")
         self.code += (op, a, b, c)
         self.places[at] = self._at
         return at

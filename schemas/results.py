@@ -12,9 +12,9 @@ _COUNTS = frozenset({"count", "distinct"})
 
 
 def result_schema(pipeline: Pipeline, event_schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema of a pipeline's rows: key fields, window, aggregates in declared order, and where they come from.
+    """Return the schema of a pipeline's rows: key fields, window, aggregates as declared, and where they come from.
 
-    Counts are longs, other aggregates doubles; ``top`` makes two fields, ``top`` (strings) and ``top_counts`` (doubles).
+    Counts are longs, other aggregates doubles; ``top`` makes two fields: ``top`` (strings), ``top_counts`` (doubles).
 
     Raises:
         SchemaError: a key field is not in the event's schema.

@@ -1,4 +1,4 @@
-"""Where writers' schemas come from: by id. The registry's client is in `fluvial.schemas.registry`; here is the one in memory."""
+"""Where writers' schemas come from, by id; the registry's client is in `fluvial.schemas.registry`."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
