@@ -1,0 +1,263 @@
+"""The state of tumbling and hopping windows of one pipeline and partition, and its growth.
+
+`AlignedWindows.process` is a pure function of the records it was given so far: how they were cut into batches changes
+nothing. Its arrays are its checkpoint.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fluvial.records import F64, I64
+from fluvial.schemas.declarations import Hopping, Pipeline, Tumbling
+from fluvial.stream_apps import kernel as k
+from fluvial.stream_apps.tables import fill_aux, fill_ids, live_rows, rebuild_windows
+
+OUT_ROWS = 4096
+NUMERIC = frozenset({"sum", "mean", "min", "max", "first", "last", "stddev", "p50", "p95", "p99"})
+QUANTILES = frozenset({"p50", "p95", "p99"})
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """n records of one partition as the engine takes them, in offset order (see `kernel.fold` for each column)."""
+
+    kind: NDArray[np.uint8]
+    offset: I64
+    time: I64
+    key: I64
+    record_key: I64
+    identity_a: I64
+    identity_b: I64
+    value: F64
+    distinct: NDArray[np.uint64]
+    item: I64
+    upstream: I64
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+    def rest(self, n: int) -> "Inputs":
+        """Return the records from number n on."""
+        return Inputs(*(getattr(self, f)[n:] for f in self.__slots__))
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Emitted rows: ``ints`` int64[n, N_OI] and ``doubles`` float64[n, N_OF] by the kernel's O_ and V_ columns.
+
+    ``top_item`` int64[n, k] holds item ids (−1: none), ``top_sum`` their sums.
+    """
+
+    ints: I64
+    doubles: F64
+    top_item: I64
+    top_sum: F64
+
+    def __len__(self) -> int:
+        return len(self.ints)
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Late events: int64[n] of the record's number in the inputs, how late it was, and C when it came."""
+
+    record: I64
+    late_by_ms: I64
+    closed_through: I64
+
+
+def concat_rows(parts: list[Rows], top_k: int) -> Rows:
+    """Return the rows of all parts, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return Rows(np.empty((0, k.N_OI), np.int64), np.empty((0, k.N_OF)), np.empty((0, top_k), np.int64), np.empty((0, top_k)))
+    return Rows(*(np.concatenate([getattr(p, f) for p in parts]) for f in Rows.__slots__))
+
+
+class AlignedWindows:
+    """Open windows, keys and identities of one pipeline and partition.
+
+    ``upstream_partitions`` > 0 makes it a stage behind a rekeyed topic: its time is what all of them have announced.
+    """
+
+    def __init__(self, pipeline: Pipeline, *, upstream_partitions: int = 0) -> None:
+        w = pipeline.window
+        if not isinstance(w, Tumbling | Hopping):
+            raise TypeError(f"{w} is not an aligned window")
+        aggregates = set(pipeline.aggregates)
+        mode = k.BY_KEY if pipeline.time == "key" else k.REKEYED if upstream_partitions else k.BY_PARTITION
+        self.cfg = np.zeros(k.N_CFG, np.int64)
+        self.cfg[k.SIZE], self.cfg[k.HOP] = w.size_ms, w.hop_ms if isinstance(w, Hopping) else w.size_ms
+        self.cfg[k.LATENESS], self.cfg[k.IDLE] = pipeline.lateness_ms, pipeline.idle_timeout_ms
+        self.cfg[k.EARLY], self.cfg[k.MODE] = pipeline.early_ms, mode
+        self.cfg[k.HAS_VALUE] = pipeline.value is not None
+        self.cfg[k.QUANTILES] = bool(aggregates & QUANTILES)
+        self.cfg[k.DISTINCT], self.cfg[k.TOP] = "distinct" in aggregates, "top" in aggregates
+        self.cfg[k.IDENTITY] = bool(pipeline.identity) or pipeline.identity_has_time
+        self.cover = w.size_ms // int(self.cfg[k.HOP])
+        self.top_k = pipeline.top_k if "top" in aggregates else 0
+        self.st = np.zeros(k.N_ST, np.int64)
+        self.st[[k.P, k.CLOSED]] = k.NEG
+        self.st[[k.OLDEST, k.NEWEST]] = -1
+        self.ups = np.full(max(upstream_partitions, 1), k.NEG, np.int64)
+        self.ki = new_keys(256)
+        self.rhead = np.full(256, -1, np.int64)
+        windows = max(256, 4 * self.cover)
+        self.wi, self.wf = _new_windows(windows)
+        self.free = np.arange(windows, dtype=np.int64)[::-1].copy()
+        self.st[k.N_FREE] = windows
+        self.table = np.full(4 * windows, -1, np.int64)
+        self.ids = np.full((1 << 12, 3), -1, np.int64)
+        self.aux = np.full((1 << 12, 4), -1, np.int64)
+        self.auxf = np.zeros(1 << 12)
+        self.ends = np.zeros((64 + self.cover, 2), np.int64)
+        n = OUT_ROWS + 2 * self.cover
+        self._out = (np.zeros((n, k.N_OI), np.int64), np.zeros((n, k.N_OF)), np.zeros((n, self.top_k), np.int64), np.zeros((n, self.top_k)))
+
+    def process(self, inputs: Inputs, *, keys: int, record_keys: int, items: tuple[NDArray[np.uint8], I64]) -> tuple[Rows, Late]:
+        """Fold records in offset order; return the rows that they made and the late ones among them.
+
+        ``keys`` and ``record_keys`` are how many ids exist so far; ``items`` the names of the items of the top aggregate,
+        as one byte arena and n + 1 positions in it.
+        """
+        self.ki = grown(self.ki, keys, new_keys)
+        self.rhead = grown(self.rhead, record_keys, lambda n: np.full(n, -1, np.int64))
+        late_out = np.empty((len(inputs), 3), np.int64)
+        rows: list[Rows] = []
+        lates: list[I64] = []
+        at = 0
+        rest = inputs
+        while True:
+            done = k.fold(
+                *(getattr(rest, f) for f in Inputs.__slots__), late_out, self.cfg, self.st, self.ups, self.ki, self.rhead,
+                self.wi, self.wf, self.free, self.table, self.ids, self.aux, self.auxf, self.ends, *self._out, *items,
+            )  # fmt: skip
+            n, m = int(self.st[k.N_OUT]), int(self.st[k.N_LATE_OUT])
+            if n:
+                rows.append(Rows(*(a[:n].copy() for a in self._out)))
+            if m:
+                lates.append(late_out[:m] + np.array([at, 0, 0]))
+            if done == len(rest):
+                break
+            self._make_room(int(self.st[k.NEED]))
+            at += done
+            rest = rest.rest(done)
+        late = np.concatenate(lates) if lates else np.empty((0, 3), np.int64)
+        return concat_rows(rows, self.top_k), Late(late[:, 0], late[:, 1], late[:, 2])
+
+    def open_rows(self, offset: int, items: tuple[NDArray[np.uint8], I64]) -> Rows:
+        """Return one early row for every open window, as of ``offset``, the last one handled."""
+        slots = np.flatnonzero((self.wi[:, k.W_KEY] >= 0) & (self.wi[:, k.W_COUNT] > 0))
+        n = len(slots)
+        out = (np.zeros((n, k.N_OI), np.int64), np.zeros((n, k.N_OF)), np.zeros((n, self.top_k), np.int64), np.zeros((n, self.top_k)))
+        for o, s in enumerate(slots.tolist()):
+            k.emit(s, o, 0, offset, self.cfg, self.wi, self.wf, self.aux, self.auxf, *out, *items)
+        return Rows(*out)
+
+    @property
+    def open_windows(self) -> int:
+        """How many windows are open."""
+        return len(self.free) - int(self.st[k.N_FREE])
+
+    @property
+    def partition_time(self) -> int:
+        """P, epoch ms (`kernel.NEG` before the first record)."""
+        return int(self.st[k.P])
+
+    @property
+    def closed_through(self) -> int:
+        """C of every key when the partition's time closes windows."""
+        return int(self.st[k.CLOSED])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The ledger's part of this pipeline."""
+        s = self.st
+        return {"ticks": int(s[k.N_TICKS]), "aggregated": int(s[k.N_AGG]), "duplicates": int(s[k.N_DUP]), "late": int(s[k.N_LATE])}
+
+    def state(self, *, keys: int, record_keys: int) -> dict[str, NDArray[Any]]:
+        """Return copies of everything that decides what comes next, without free places and dead entries."""
+        used = np.flatnonzero(self.wi[:, k.W_KEY] >= 0)
+        high = int(used[-1]) + 1 if len(used) else 0
+        ids, aux = live_rows(self.ids, self.wi), live_rows(self.aux, self.wi)
+        return {
+            "st": self.st.copy(), "ups": self.ups.copy(), "ki": self.ki[:keys].copy(), "rhead": self.rhead[:record_keys].copy(),
+            "wi": self.wi[:high].copy(), "wf": self.wf[:high].copy(), "ids": self.ids[ids], "aux": self.aux[aux, :3],
+            "auxf": self.auxf[aux], "ends": self.ends[: int(self.st[k.N_ENDS])].copy(),
+        }  # fmt: skip
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take up a state that `state` returned."""
+        self.st[:] = state["st"]
+        self.ups = state["ups"].copy()
+        self.ki = grown(state["ki"].copy(), 256, new_keys)
+        self.rhead = grown(state["rhead"].copy(), 256, lambda n: np.full(n, -1, np.int64))
+        windows = power_of_two(max(256, 4 * self.cover, 2 * len(state["wi"])))
+        self.wi, self.wf = _new_windows(windows)
+        self.wi[: len(state["wi"])], self.wf[: len(state["wf"])] = state["wi"], state["wf"]
+        free = np.flatnonzero(self.wi[:, k.W_KEY] < 0)[::-1]
+        self.free = np.zeros(windows, np.int64)
+        self.free[: len(free)] = free
+        self.st[k.N_FREE] = len(free)
+        self.table = np.full(4 * windows, -1, np.int64)
+        rebuild_windows(self.wi, self.table)
+        self._fill_ids(state["ids"])
+        self._fill_aux(np.ascontiguousarray(state["aux"]), state["auxf"])
+        self.ends = np.zeros((64 + self.cover + 2 * len(state["ends"]), 2), np.int64)
+        self.ends[: len(state["ends"])] = state["ends"]
+
+    def _make_room(self, need: int) -> None:
+        if need == k.ROOM_WINDOWS:
+            n = len(self.free)
+            more_i, more_f = _new_windows(n)
+            self.wi, self.wf = np.concatenate([self.wi, more_i]), np.concatenate([self.wf, more_f])
+            free = int(self.st[k.N_FREE])
+            self.free = np.concatenate([np.arange(n, 2 * n)[::-1], self.free[:free], np.zeros(n - free, np.int64)])
+            self.st[k.N_FREE] = n + free
+            self.table = np.full(8 * n, -1, np.int64)
+            rebuild_windows(self.wi, self.table)
+        elif need == k.ROOM_IDS:
+            self._fill_ids(self.ids)
+        elif need == k.ROOM_AUX:
+            self._fill_aux(self.aux, self.auxf)
+        elif need == k.ROOM_ENDS:
+            self.ends = np.concatenate([self.ends, np.zeros_like(self.ends)])
+
+    def _fill_ids(self, entries: I64) -> None:
+        live = live_rows(entries, self.wi)
+        self.ids = np.full((power_of_two(max(1 << 12, 4 * (len(live) + self.cover))), 3), -1, np.int64)
+        fill_ids(entries, live, self.ids)
+        self.st[k.N_IDS] = len(live)
+
+    def _fill_aux(self, entries: I64, sums: F64) -> None:
+        live = live_rows(entries, self.wi)
+        n = power_of_two(max(1 << 12, 4 * (len(live) + 3 * self.cover)))
+        self.aux, self.auxf = np.full((n, 4), -1, np.int64), np.zeros(n)
+        fill_aux(entries, sums, live, self.wi, self.aux, self.auxf)
+        self.st[k.N_AUX] = len(live)
+
+
+def power_of_two(n: int) -> int:
+    return 1 << (n - 1).bit_length()
+
+
+def new_keys(n: int) -> I64:
+    ki = np.full((n, k.N_KI), -1, np.int64)
+    ki[:, [k.K_TIME, k.K_HEARD, k.K_CLOSED]] = k.NEG
+    ki[:, k.K_SIBLING] = k.UNKNOWN
+    return ki
+
+
+def _new_windows(n: int) -> tuple[I64, F64]:
+    wi = np.zeros((n, k.N_WI), np.int64)
+    wi[:, k.W_KEY] = -1
+    return wi, np.zeros((n, k.N_WF))
+
+
+def grown(a: Any, n: int, new: Any) -> Any:
+    return a if len(a) >= n else np.concatenate([a, new(power_of_two(n) - len(a))])
