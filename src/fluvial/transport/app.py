@@ -13,10 +13,10 @@
             columns = await asyncio.to_thread(batch.columns)      # CRC, decompression, parsing
             ...                                                   # asking for the next batch acknowledges this one
 
-Run it with ``faust -A …``, ``faust.Worker(app).execute_from_commandline()``, or ``await app.start()`` / ``await app.stop()``
-in a loop of your own. An exception in an agent, a corrupt batch, an offset that no longer exists or a partition that stands
-still end the worker: nothing unprocessed is acknowledged, the process ends with a non-zero status, and the next start
-reads on from ``positions``. Stock per-event agents (``app.topic(…)``) run beside batch agents in the same app.
+Run it with ``faust -A …``, ``faust.Worker(app).execute_from_commandline()``, or ``await app.start()`` and
+``await app.stop()`` in a loop of your own. An exception in an agent, a corrupt batch, an offset that no longer exists or a
+partition that stands still end the worker: nothing unprocessed is acknowledged, the process ends with a non-zero status,
+and the next start reads on from ``positions``. Stock per-event agents (``app.topic(…)``) run beside batch agents.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -56,18 +56,18 @@ def batch_app(
 ) -> "BatchApp":
     """Return a Faust app of the consumer group ``group`` that reads ``topics`` in batches.
 
-    ``positions`` is awaited after every assignment, before anything is fetched, with all assigned partitions of batch topics; it
-    returns the offset to read next, per partition. A partition that it leaves out is read from its earliest available
-    record. None stands for the group's committed offsets (earliest where there is none). It is also awaited when nothing
-    changed for a partition since the last assignment (Kafka's eager protocol reassigns all): state that is still in
-    memory is still valid, so returning its offset saves the reload.
+    ``positions`` is awaited after every assignment, before anything is fetched, with all assigned partitions of batch
+    topics; it returns the offset to read next, per partition. A partition that it leaves out is read from its earliest
+    available record. None stands for the group's committed offsets (earliest where there is none). It is also awaited
+    when nothing changed for a partition since the last assignment (Kafka's eager protocol reassigns all): state that is
+    still in memory is still valid, so returning its offset saves the reload.
 
     ``on_revoked`` is awaited with the partitions that may go to another worker, and at shutdown, when no agent is
     inside an unheld batch; what it acknowledges is still committed. It has ``drain_seconds``.
 
     ``instance_id`` makes the membership static (a restart within the session timeout keeps its partitions without a
-    rebalance). ``web_port`` None means no web server. ``fetch_bytes`` is the most fetched per partition and request, ``buffered_batches`` the number
-    of fetched batches that wait for an agent.
+    rebalance). ``web_port`` None means no web server. ``fetch_bytes`` is the most fetched per partition and request,
+    ``buffered_batches`` the number of fetched batches that wait for an agent.
 
     The app has two more methods: ``app.batch_topic(name)`` gives the Faust topic for ``@app.agent``, and
     ``await app.fail_stop(error)`` ends the worker without acknowledging anything more.

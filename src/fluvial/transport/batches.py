@@ -1,4 +1,4 @@
-"""What an agent of a batch topic is handed: everything one fetch brought of one partition, still in Kafka's own bytes."""
+"""What an agent of a batch topic is handed: all that one fetch brought of one partition, still in Kafka's bytes."""
 
 from collections.abc import Callable
 
@@ -8,12 +8,12 @@ from fluvial.records import RecordColumns
 class FetchedBatch:
     """The record batches of one fetched partition, from ``first_offset`` up to (not including) ``next_offset``.
 
-    An agent gets one of these per fetch. It may hold no record at all (control batches, aborted transactions): handle it
-    like any other, so that its offsets are committed too. Acknowledgement is automatic: the batch is acknowledged when
-    the agent's ``async for`` asks for the next one, and never when the agent raises, returns or is cancelled.
+    An agent gets one of these per fetch. It may hold no record at all (control batches, aborted transactions): handle
+    it like any other, so that its offsets are committed too. It is acknowledged when the agent's ``async for`` asks for
+    the next one, and never when the agent raises, returns or is cancelled.
 
-    To finish a batch later than that, ``hold`` it in the loop's body and ``ack`` it when its effects are durable; batches
-    may be finished in any order, only the contiguous finished prefix of a partition is ever committed.
+    To finish a batch later than that, ``hold`` it in the loop's body and ``ack`` it when its effects are durable;
+    batches may be finished in any order, only the contiguous finished prefix of a partition is ever committed.
     """
 
     __slots__ = ("_acknowledge", "_columns", "first_offset", "held", "next_offset", "partition", "size_bytes", "topic")
@@ -51,7 +51,7 @@ class FetchedBatch:
         self.held = True
 
     def ack(self) -> None:
-        """Acknowledge a held batch; call it on the app's event loop. After a rebalance that took it away, nothing happens."""
+        """Acknowledge a held batch, on the app's event loop; nothing happens when a rebalance took it away."""
         if self._acknowledge is not None:
             acknowledge, self._acknowledge = self._acknowledge, None
             acknowledge()

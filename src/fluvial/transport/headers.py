@@ -1,0 +1,90 @@
+"""Record headers, looked up in the bytes they came in."""
+
+import numpy as np
+from numba import njit
+
+from fluvial.records import I64, U8, Longs, RecordColumns
+
+
+def header_value(records: RecordColumns, row: int, name: str) -> bytes | None:
+    """Return the value of a record's last header of that name; None when it has none, or a null one."""
+    buffer = records.value.buffer
+    start, length = _find(buffer, records.header_start[row], _bytes(name))
+    return None if length < 0 else buffer[start : start + length].tobytes()
+
+
+def null_value_longs(records: RecordColumns, name: str) -> Longs:
+    """Return, for every row, the decimal in a header of the rows whose value is null: a tick's instant, say.
+
+    Not valid where the value is not null, or where the header is missing or not a decimal int64.
+    """
+    n = len(records)
+    values, valid = np.zeros(n, np.int64), np.zeros(n, np.bool_)
+    _decimals(records.value.buffer, records.value.length, records.header_start, _bytes(name), values, valid)
+    return Longs(values, valid)
+
+
+def _bytes(name: str) -> U8:
+    return np.frombuffer(bytearray(name.encode()), np.uint8)
+
+
+@njit(cache=True, nogil=True)
+def _varint(buffer: U8, at: int) -> tuple[int, int]:
+    # The parser has checked the bounds of every header section.
+    value = np.uint64(0)
+    shift = np.uint64(0)
+    while True:
+        byte = np.uint64(buffer[at])
+        at += 1
+        value |= (byte & np.uint64(0x7F)) << shift
+        if byte < np.uint64(0x80):
+            return np.int64(value >> np.uint64(1)) ^ -np.int64(value & np.uint64(1)), at
+        shift += np.uint64(7)
+
+
+@njit(cache=True, nogil=True)
+def _find(buffer: U8, at: int, name: U8) -> tuple[int, int]:
+    """Return where the value of the last header of that name starts, and its length; −1 for none or null."""
+    found, found_length = 0, -1
+    count, at = _varint(buffer, at)
+    for _ in range(count):
+        length, at = _varint(buffer, at)
+        same = length == len(name)
+        if same:
+            for i in range(length):
+                if buffer[at + i] != name[i]:
+                    same = False
+                    break
+        value_length, at = _varint(buffer, at + length)
+        if same:
+            found, found_length = at, value_length
+        at += max(value_length, 0)
+    return found, found_length
+
+
+@njit(cache=True, nogil=True)
+def _decimal(buffer: U8, at: int, length: int) -> tuple[int, bool]:
+    end = at + length
+    negative = length > 0 and buffer[at] == 0x2D
+    if negative:
+        at += 1
+    if end - at < 1 or end - at > 19:
+        return np.int64(0), False
+    value = np.uint64(0)
+    for i in range(at, end):
+        digit = np.uint64(buffer[i]) - np.uint64(0x30)
+        if digit > np.uint64(9):
+            return np.int64(0), False
+        value = value * np.uint64(10) + digit
+    if value > np.uint64(0x7FFFFFFFFFFFFFFF):
+        return np.int64(0), False
+    return (-np.int64(value) if negative else np.int64(value)), True
+
+
+@njit(cache=True, nogil=True)
+def _decimals(buffer: U8, value_length: I64, header_start: I64, name: U8, values: I64, valid: np.ndarray) -> None:
+    for row in range(len(value_length)):
+        if value_length[row] < 0:
+            start, length = _find(buffer, header_start[row], name)
+            if length >= 0:
+                values[row], valid[row] = _decimal(buffer, start, length)

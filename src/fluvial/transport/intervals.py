@@ -1,0 +1,41 @@
+"""Which offsets of a partition may be committed: the contiguous finished prefix of what was delivered."""
+
+from collections import deque
+from collections.abc import Hashable
+
+
+class FinishedPrefix:
+    """Follows the deliveries of one partition, which arrive in offset order and finish in any order.
+
+    A delivery covers every offset from the previous one's end to its own (compaction gaps, control batches and aborted
+    transactions in between included), so the committable position is the end of the last delivery before the first
+    unfinished one. Kafka's convention: a position is the next offset to read.
+    """
+
+    __slots__ = ("_ends", "_queue", "position")
+
+    def __init__(self, position: int | None) -> None:
+        """Start where reading starts; None when that is not known before the first delivery."""
+        self.position = position
+        self._queue: deque[list[int | bool]] = deque()
+        self._ends: dict[Hashable, list[int | bool]] = {}
+
+    def deliver(self, token: Hashable, end: int) -> None:
+        """Note a delivery that covers everything before ``end``; ``token`` names it until it is finished."""
+        entry: list[int | bool] = [end, False]
+        self._queue.append(entry)
+        self._ends[token] = entry
+
+    def finish(self, token: Hashable) -> bool:
+        """Note that a delivery is done with; return whether it was known and unfinished."""
+        entry = self._ends.pop(token, None)
+        if entry is None:
+            return False
+        entry[1] = True
+        while self._queue and self._queue[0][1]:
+            self.position = self._queue.popleft()[0]
+        return True
+
+    def __len__(self) -> int:
+        """Return how many deliveries are unfinished."""
+        return len(self._ends)
