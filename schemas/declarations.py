@@ -136,6 +136,8 @@ class Pipeline:
         span = w.gap_ms if isinstance(w, Session) else w.size_ms
         if span <= 0 or self.lateness_ms < 0:
             refuse("window sizes must be positive and lateness not negative")
+        if isinstance(w, Session) and (self.early_ms or self.top):
+            refuse("a session's start can move until it is final: it has no early rows (early_ms=0) and no top")
         if isinstance(w, Hopping) and (w.hop_ms <= 0 or w.size_ms % w.hop_ms):
             refuse(f"the hop ({w.hop_ms} ms) must divide the size ({w.size_ms} ms)")
         if self.idle_timeout_ms < span + self.lateness_ms:

@@ -103,7 +103,8 @@ class Interner:
         self._at = np.zeros(256 * fields + 1, np.int64)
 
     def ids(self, columns: Sequence[Spans]) -> I64:
-        """Return the id of each row, int64[n]; −1 where the first field is null. All columns share one buffer."""
+        """Return the id of each row, int64[n]; −1 where the first field is null."""
+        columns = one_buffer(columns)
         buffer = columns[0].buffer
         start = np.stack([c.start for c in columns])
         length = np.stack([c.length for c in columns])
@@ -151,3 +152,41 @@ class Interner:
         if (n + 1) * 2 > len(self._table) or len(self._table) == 0:
             self._table = np.full(1 << max(10, (4 * n).bit_length()), _EMPTY_ID, np.int64)
             _refill(self._hashes, n, self._table)
+
+
+def one_buffer(columns: Sequence[Spans]) -> Sequence[Spans]:
+    """Return the same strings as spans of a single buffer (without a copy when they are that already)."""
+    first = columns[0].buffer
+    if all(c.buffer is first for c in columns):
+        return columns
+    bases = np.cumsum([0] + [len(c.buffer) for c in columns[:-1]])
+    joined = np.concatenate([c.buffer for c in columns])
+    return [Spans(joined, c.start + base, c.length) for c, base in zip(columns, bases.tolist(), strict=True)]
+
+
+def joined(columns: Sequence[Spans], separator: bytes = b"|") -> Spans:
+    """Return each row's strings as one, with a separator between them."""
+    if len(columns) == 1:
+        return columns[0]
+    columns = one_buffer(columns)
+    start = np.stack([c.start for c in columns])
+    length = np.maximum(np.stack([c.length for c in columns]), 0)
+    total = length.sum(axis=0) + (len(columns) - 1) * len(separator)
+    ends = np.cumsum(total)
+    out = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
+    _join(columns[0].buffer, start, length, np.frombuffer(separator, np.uint8), out)
+    return Spans(out, ends - total, total)
+
+
+@njit(cache=True, nogil=True)
+def _join(b, start, length, separator, out):
+    p = 0
+    for i in range(start.shape[1]):
+        for f in range(len(start)):
+            if f > 0:
+                for j in range(len(separator)):
+                    out[p] = separator[j]
+                    p += 1
+            for j in range(length[f, i]):
+                out[p] = b[start[f, i] + j]
+                p += 1
