@@ -42,6 +42,18 @@ SPECIAL_DOUBLES = (
     -1.7976931348623157e308,
 )
 
+FIELDS: dict[str, type] = {
+    "device": str,
+    "channel": str,
+    "at": int,
+    "value": float,
+    "sequence": int,
+    "item": str,
+    "upstream_partition": int,
+    "upstream_offset": int,
+    "upstream_index": int,
+}
+
 T = TypeVar("T")
 
 
