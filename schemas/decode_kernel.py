@@ -44,8 +44,9 @@ MAX_LOOPS = 16
     ITEM_CONST_DOUBLE,
     SKIP_VARINT,
     SKIP_SPAN,
+    SKIP_ENUM,
     SKIP,
-) = range(31)
+) = range(32)
 
 (
     OK,
@@ -389,10 +390,13 @@ def decode(
                 span_start[a, row] = at
                 span_length[a, row] = code[pc + 2]
                 at += code[pc + 2]
-            elif op == SKIP_VARINT:
+            elif op in (SKIP_VARINT, SKIP_ENUM):
                 value, at = _varint(buffer, at, end)
                 if at < 0:
                     failed = -at
+                    break
+                if op == SKIP_ENUM and (value < 0 or value >= a):
+                    failed = BAD_ENUM
                     break
             elif op == SKIP_SPAN:
                 value, at = _varint(buffer, at, end)

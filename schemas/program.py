@@ -54,7 +54,7 @@ class Program:
             SchemaError: a field without default is missing, or the program would be too long or nest too deeply.
         """
         entry = self._start = len(self.code)
-        self._at = ""
+        self._at, self._loops = "", 0
         try:
             self._top(writer, reader)
         except SchemaError:
@@ -66,7 +66,7 @@ class Program:
     def add_skip(self, writer: Shape) -> int:
         """Append a program that only checks the structure of the writer's data; return its entry."""
         entry = self._start = len(self.code)
-        self._at = ""
+        self._at, self._loops = "", 0
         self._skip(writer)
         self._emit(k.END)
         return entry
@@ -225,8 +225,10 @@ class Program:
         match writer.kind:
             case "null":
                 pass
-            case "int" | "long" | "enum":
+            case "int" | "long":
                 self._emit(k.SKIP_VARINT)
+            case "enum":
+                self._emit(k.SKIP_ENUM, len(writer.symbols))
             case "string" | "bytes":
                 self._emit(k.SKIP_SPAN)
             case "union":

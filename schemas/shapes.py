@@ -55,11 +55,11 @@ def shape_of(schema: Schema) -> Shape:
     Raises:
         SchemaError: invalid, recursive, deeper than 64 levels or longer than a million characters.
     """
+    if _nesting(schema) > 2 * MAX_DEPTH:
+        raise SchemaError("a schema is nested too deeply", hint=f"types are limited to {MAX_DEPTH} levels")
     text = json.dumps(schema)
     if len(text) > MAX_CHARACTERS:
         raise SchemaError(f"a schema of {len(text):,} characters", hint=f"schemas are limited to {MAX_CHARACTERS:,}")
-    if _nesting(schema) > 2 * MAX_DEPTH:
-        raise SchemaError("a schema is nested too deeply", hint=f"types are limited to {MAX_DEPTH} levels")
     try:
         parsed = fastavro.parse_schema(json.loads(text))
     except (fastavro.schema.SchemaParseException, fastavro.schema.UnknownType, KeyError, TypeError, ValueError) as e:
