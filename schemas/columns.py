@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-from fluvial.schemas.layout import ColumnSpec
 from numpy.typing import ArrayLike
 
 from fluvial.errors import SchemaError
 from fluvial.records import F64, I64, U8, Column, DoubleLists, Doubles, Longs, Mask, Spans, StringLists
+from fluvial.schemas.layout import ColumnSpec
 
 
 def sealed(buffer: U8) -> U8:

@@ -6,13 +6,6 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-from fluvial.schemas import decode_kernel as kernel
-from fluvial.schemas.columns import sealed
-from fluvial.schemas.fallback import Transcoder, columnar_schema
-from fluvial.schemas.layout import Layout, layout_of
-from fluvial.schemas.program import Program, describe
-from fluvial.schemas.shapes import shape_of
-from fluvial.schemas.sources import SchemaSource, UnknownSchemaError
 
 from fluvial.errors import SchemaError
 from fluvial.records import (
@@ -28,6 +21,13 @@ from fluvial.records import (
     Spans,
     StringLists,
 )
+from fluvial.schemas import decode_kernel as kernel
+from fluvial.schemas.columns import sealed
+from fluvial.schemas.fallback import Transcoder, columnar_schema
+from fluvial.schemas.layout import Layout, layout_of
+from fluvial.schemas.program import Program, describe
+from fluvial.schemas.shapes import shape_of
+from fluvial.schemas.sources import SchemaSource, UnknownSchemaError
 
 STAGE = "decode"
 

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from fluvial.errors import SchemaError
+from fluvial.records import F64, I64, U8, Column, DoubleLists, Doubles, Longs, Mask, Spans, StringLists
 from fluvial.schemas import encode_kernel as kernel
 from fluvial.schemas.columns import sealed, spans_from_strings
 from fluvial.schemas.decode_kernel import FRAME
 from fluvial.schemas.layout import ColumnSpec, Layout, layout_of
 from fluvial.schemas.shapes import shape_of
-
-from fluvial.errors import SchemaError
-from fluvial.records import F64, I64, U8, Column, DoubleLists, Doubles, Longs, Mask, Spans, StringLists
 
 ROWS_AT_ONCE = 8192
 _INTS = np.iinfo(np.int32)

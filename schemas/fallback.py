@@ -11,14 +11,14 @@ from typing import Any
 
 import fastavro
 import numpy as np
+
+from fluvial.errors import SchemaError
+from fluvial.records import RowError, Spans
 from fluvial.schemas import decode_kernel as kernel
 from fluvial.schemas.layout import Layout
 from fluvial.schemas.program import Program, describe
 from fluvial.schemas.shapes import shape_of
 from fluvial.schemas.sources import SchemaSource, UnknownSchemaError
-
-from fluvial.errors import SchemaError
-from fluvial.records import RowError, Spans
 
 STAGE = "decode"
 MAX_DATUM_BYTES = 1 << 20

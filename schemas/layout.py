@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from fluvial.schemas.shapes import Shape
-
 from fluvial.errors import SchemaError
+from fluvial.schemas.shapes import Shape
 
 Kind = Literal["long", "double", "span", "strings", "doubles"]
 NUMBERS = frozenset({"int", "long", "float", "double"})

@@ -4,11 +4,10 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any
 
+from fluvial.errors import SchemaError
 from fluvial.schemas import decode_kernel as k
 from fluvial.schemas.layout import ColumnSpec, Layout
 from fluvial.schemas.shapes import Field, Shape, min_width, same_name
-
-from fluvial.errors import SchemaError
 
 MAX_INSTRUCTIONS = 50_000
 _PROMOTIONS = {

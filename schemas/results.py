@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fluvial.schemas.declarations import Pipeline, Rekey
-
 from fluvial.errors import SchemaError
+from fluvial.schemas.declarations import Pipeline, Rekey
 
 TIMESTAMP = {"type": "long", "logicalType": "timestamp-millis"}
 _COUNTS = frozenset({"count", "distinct"})

@@ -12,6 +12,11 @@ PROMOTED = {
     "bytes": ["bytes", "string"],
 }
 SYMBOLS = ["ON", "OFF", "UNSURE", "OFFLINE"]
+COLUMN_TYPES = [
+    *("boolean", "int", "long", "float", "double", "string", "bytes"),
+    *("millis", "enum", "fixed", "texts", "numbers"),
+]
+NOT_TEXT = [b"\xed\xa0\x80", b"\xc0\x80", b"\xf4\x90\x80\x80", b"\xf0\x9f"]
 TEXT = st.text(max_size=12) | st.sampled_from(["", "é", "漢字", "😀", "a" * 200])
 
 
@@ -180,8 +185,7 @@ def data_of(schema: Any) -> st.SearchStrategy[Any]:
         "float": st.floats(width=32),
         "double": st.floats(),
         "string": TEXT,
-        "bytes": st.binary(max_size=12)
-        | st.sampled_from([b"\xed\xa0\x80", b"\xc0\x80", b"\xf4\x90\x80\x80", b"\xf0\x9f"]),
+        "bytes": st.binary(max_size=12) | st.sampled_from(NOT_TEXT),
     }[schema]
 
 
