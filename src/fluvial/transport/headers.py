@@ -13,6 +13,20 @@ def header_value(records: RecordColumns, row: int, name: str) -> bytes | None:
     return None if length < 0 else buffer[start : start + length].tobytes()
 
 
+def all_headers(records: RecordColumns, row: int) -> list[tuple[str, bytes | None]]:
+    """Return a record's headers in order, as bytes that no longer depend on the fetch."""
+    buffer, at = records.value.buffer, int(records.header_start[row])
+    count, at = _varint(buffer, at)
+    headers: list[tuple[str, bytes | None]] = []
+    for _ in range(count):
+        length, at = _varint(buffer, at)
+        name = buffer[at : at + length].tobytes().decode(errors="replace")
+        value_length, at = _varint(buffer, at + length)
+        headers.append((name, None if value_length < 0 else buffer[at : at + value_length].tobytes()))
+        at += max(value_length, 0)
+    return headers
+
+
 def null_value_longs(records: RecordColumns, name: str) -> Longs:
     """Return, for every row, the decimal in a header of the rows whose value is null: a tick's instant, say.
 
