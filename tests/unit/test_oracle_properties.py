@@ -4,6 +4,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from support.logs import Log, logs
 from support.oracle.oracle import run
 from support.oracle.records import OracleResult, Row
@@ -62,11 +63,6 @@ def test_every_aggregated_event_of_a_partitioning_window_is_counted_in_exactly_o
     result = answer(log, exhausted=True)
     newest = {window_of(log, row): row for row in result.rows}
     hops = getattr(log.pipeline.window, "hop_ms", None)
-    if hops is None and "count" in log.pipeline.aggregates and not _starts_moved(log, result):
+    if hops is None and "count" in log.pipeline.aggregates:
         assert sum(row["count"] for row in newest.values()) == result.ledger.aggregated
         assert sum(row["duplicates"] for row in newest.values()) == result.ledger.duplicates
-
-
-def _starts_moved(log: Log, result: OracleResult) -> bool:
-    """Early rows of sessions whose start moved stay behind (rule R34) and count their events again."""
-    return hasattr(log.pipeline.window, "gap_ms") and log.pipeline.early_ms > 0

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from fluvial.schemas.declarations import UPSTREAM_IDENTITY, Hopping, Pipeline, Rekey, Session, Table, Tumbling
 from support.oracle.oracle import run
 from support.oracle.records import Dead, OracleResult, Record, Row
@@ -400,12 +401,6 @@ def test_each_hopping_window_has_its_own_early_rows() -> None:
 def test_duplicates_emit_no_early_row() -> None:
     early = replace(SENSORS, early_ms=2, identity_has_time=False)
     assert earlies(ran(early, reading(1, sequence=1), reading(9, sequence=1))) == []
-
-
-def test_a_merged_sessions_next_early_time_is_the_greatest_of_its_parts() -> None:
-    early = replace(SESSIONS, early_ms=10)
-    result = ran(early, reading(0), reading(14), reading(8), reading(23), reading(24))
-    assert earlies(result) == [("a", 0, 34, 5, 0, 4)]
 
 
 def test_when_the_input_is_exhausted_every_open_window_has_an_early_row_of_the_last_offset() -> None:

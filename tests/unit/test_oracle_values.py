@@ -4,8 +4,9 @@ import math
 from typing import Any
 
 import pytest
+
 from fluvial.schemas.declarations import AGGREGATES, Pipeline, Table, Tumbling
-from support.oracle.aggregates import aggregate
+from support.oracle.aggregates import Held, aggregate
 from support.oracle.sketches import distinct, quantile, xxh64
 
 EVERYTHING = Pipeline(
@@ -24,7 +25,7 @@ EVERYTHING = Pipeline(
 
 def values_of(*events: tuple[int, float, str | None, str | None]) -> dict[str, Any]:
     """Aggregate events given as (event time, value, who, what), at offsets 0, 1, …"""
-    held = [(i, t, {"value": v, "who": who, "what": what}) for i, (t, v, who, what) in enumerate(events)]
+    held: list[Held] = [(i, t, {"value": v, "who": who, "what": what}) for i, (t, v, who, what) in enumerate(events)]
     return aggregate(EVERYTHING, held)
 
 

@@ -1,6 +1,7 @@
 """The values of one window, folded from the list of its aggregated events every time anybody asks."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from fluvial.schemas.declarations import Pipeline
@@ -11,7 +12,7 @@ from support.oracle.sketches import distinct, quantile
 Held = tuple[int, int, Event]
 
 
-def aggregate(pipeline: Pipeline, events: list[Held]) -> dict[str, Any]:
+def aggregate(pipeline: Pipeline, events: Sequence[Held]) -> dict[str, Any]:
     """Return the declared aggregates of at least one event, in the order they are declared (``top`` as two columns)."""
     ordered = sorted(events, key=lambda held: held[0])
     values: dict[str, Any] = {}
@@ -25,7 +26,7 @@ def aggregate(pipeline: Pipeline, events: list[Held]) -> dict[str, Any]:
     return values
 
 
-def _one(name: str, pipeline: Pipeline, events: list[Held]) -> Any:
+def _one(name: str, pipeline: Pipeline, events: Sequence[Held]) -> Any:
     if name == "count":
         return len(events)
     if name == "distinct":
@@ -81,7 +82,7 @@ def _stddev(values: list[float]) -> float:
     return math.sqrt(0.0 if variance < 0 else variance)
 
 
-def _top(pipeline: Pipeline, events: list[Held]) -> list[tuple[str, float]]:
+def _top(pipeline: Pipeline, events: Sequence[Held]) -> list[tuple[str, float]]:
     assert pipeline.top is not None
     sums: dict[str, float] = {}
     for _, _, event in events:

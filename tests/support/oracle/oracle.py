@@ -201,7 +201,6 @@ class _Oracle:
             merged.events += window.events
             merged.identities |= window.identities
             merged.duplicates += window.duplicates
-            merged.next_early = max(merged.next_early, window.next_early)
         merged.start = min([t] + [held_t for _, held_t, _ in merged.events])
         merged.end = max([t] + [held_t for _, held_t, _ in merged.events]) + gap
         key.windows.append(merged)

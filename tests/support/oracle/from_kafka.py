@@ -1,0 +1,174 @@
+"""A real partition as the oracle's records, read with confluent-kafka and fastavro and none of the product's code."""
+
+import io
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import fastavro
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+import fluvial.schemas.declarations as declarations
+from support.oracle.oracle import run
+from support.oracle.records import OracleResult, Record
+
+Schema = Any
+Headers = Sequence[tuple[str, bytes | None]]
+SchemaById = Callable[[int], Schema]
+
+
+def ask_oracle(
+    pipeline: declarations.Pipeline,
+    brokers: str,
+    schemas: SchemaById,
+    *,
+    upstream_partitions: int = 0,
+    generation: int = 0,
+    exhausted: bool = False,
+    reader: Schema | None = None,
+) -> dict[int, OracleResult]:
+    """Return the oracle's answer for every partition of the pipeline's source topic, as it is now."""
+    return {
+        partition: run(
+            pipeline,
+            read_partition(brokers, schemas, pipeline.source, partition, reader=reader),
+            upstream_partitions=upstream_partitions,
+            generation=generation,
+            partition=partition,
+            exhausted=exhausted,
+        )
+        for partition in partitions_of(brokers, pipeline.source)
+    }
+
+
+def partitions_of(brokers: str, topic: str) -> list[int]:
+    """Return the numbers of a topic's partitions."""
+    consumer = Consumer({"bootstrap.servers": brokers, "group.id": "oracle"})
+    try:
+        return sorted(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
+    finally:
+        consumer.close()
+
+
+def read_partition(
+    brokers: str, schemas: SchemaById, topic: str, partition: int, *, reader: Schema | None = None
+) -> list[Record]:
+    """Return all committed records of a partition up to its present end."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": brokers,
+            "group.id": "oracle",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+        }
+    )
+    records: list[Record] = []
+    try:
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
+        while True:
+            for message in consumer.consume(1_000, timeout=0.1):
+                error = message.error()
+                if error is None:
+                    records.append(
+                        decode(
+                            offset=message.offset(),
+                            timestamp=message.timestamp()[1],
+                            key=message.key(),
+                            value=message.value(),
+                            headers=message.headers() or [],
+                            schemas=schemas,
+                            reader=reader,
+                        )
+                    )
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    return records
+                else:
+                    raise KafkaException(error)
+    finally:
+        consumer.close()
+
+
+def decode(
+    *,
+    offset: int,
+    timestamp: int,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Headers,
+    schemas: SchemaById,
+    reader: Schema | None = None,
+) -> Record:
+    """Return one record as what it is: an event, a tick of either kind, or bad."""
+    if value is None:
+        time = _number(headers, "fluvial-tick")
+        if time is None:
+            return Record(offset, timestamp, "bad", key)
+        upstream = _number(headers, "fluvial-upstream")
+        return Record(offset, timestamp, "tick" if key is None else "keyed_tick", key, None, time, upstream)
+    try:
+        return Record(offset, timestamp, "event", key, _event(value, schemas, reader))
+    except Exception:
+        return Record(offset, timestamp, "bad", key)
+
+
+def registry(url: str) -> SchemaById:
+    """Return a function that asks a schema registry (Confluent's API) for a writer's schema by its id, once each."""
+    known: dict[int, Schema] = {}
+
+    def schema(number: int) -> Schema:
+        if number not in known:
+            with urlopen(f"{url}/schemas/ids/{number}", timeout=10) as response:
+                known[number] = parse(json.loads(json.load(response)["schema"]))
+        return known[number]
+
+    return schema
+
+
+def reader_schema(event: str, folder: Path) -> Schema:
+    """Return the schema of that full name among the .avsc files of a folder."""
+    for path in sorted(folder.glob("*.avsc")):
+        schema = json.loads(path.read_text())
+        if f"{schema.get('namespace', '')}.{schema['name']}".removeprefix(".") == event:
+            return parse(schema)
+    raise LookupError(f"no schema {event} in {folder}")
+
+
+def parse(schema: Any) -> Schema:
+    """Return a schema ready to decode with, logical types taken off: times stay epoch milliseconds."""
+    return fastavro.parse_schema(_plain(schema))
+
+
+def _plain(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_plain(part) for part in schema]
+    if isinstance(schema, dict):
+        kept = {name: part for name, part in schema.items() if name != "logicalType"}
+        return {name: part if name == "default" else _plain(part) for name, part in kept.items()}
+    return schema
+
+
+def _event(value: bytes, schemas: SchemaById, reader: Schema | None) -> dict[str, Any]:
+    if len(value) < 5 or value[0] != 0:
+        raise ValueError("not framed")
+    body = io.BytesIO(value[5:])
+    event = fastavro.schemaless_reader(body, schemas(int.from_bytes(value[1:5], "big")), reader)
+    if body.read(1):
+        raise ValueError("bytes after the datum")
+    if not isinstance(event, dict):
+        raise TypeError("not a record")
+    return event
+
+
+def _number(headers: Headers, name: str) -> int | None:
+    """Return the first header of that name as a 64-bit number, or None where it is none."""
+    for header, value in headers:
+        if header == name:
+            if value is None or not re.fullmatch(rb"-?[0-9]+", value):
+                return None
+            number = int(value)
+            return number if -(1 << 63) <= number < 1 << 63 else None
+    return None
