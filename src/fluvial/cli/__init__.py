@@ -1,1 +1,83 @@
-"""The command line."""
+"""The command line: one file of this package per group of commands.
+
+A new file ``cli/<name>.py`` has a function ``register(app: typer.Typer) -> None`` that adds its commands, and its name is added to
+``COMMAND_FILES``. These files import only typer and `fluvial.cli.console` at their top, and what is heavy inside the commands, so
+that ``fluvial --help`` answers at once.
+"""
+
+import sys
+from importlib import import_module
+from typing import Annotated
+
+import click
+import typer
+
+from fluvial import __version__
+from fluvial.errors import FluvialError
+
+COMMAND_FILES = ("cluster",)
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+def build_app() -> typer.Typer:
+    """Return the application with every command registered."""
+    app = typer.Typer(
+        name="fluvial",
+        no_args_is_help=True,
+        add_completion=True,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_fluvial)
+    for name in COMMAND_FILES:
+        import_module(f"fluvial.cli.{name}").register(app)
+    return app
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and exit: 0 when it did its work, 1 when it failed, 2 when it was called wrongly, 130 on Ctrl-C."""
+    command = typer.main.get_command(build_app())
+    try:
+        code = command.main(arguments, prog_name="fluvial", standalone_mode=False)
+    except FluvialError as e:
+        _print_error(e.message, e.hint)
+        sys.exit(EXIT_FAILED)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(e.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader (head, less) has gone: that is its right, and Python's own flush at exit must not complain.
+        sys.stdout = None  # type: ignore[assignment]
+        sys.exit(EXIT_FAILED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fluvial {__version__}")
+        raise typer.Exit
+
+
+def _fluvial(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Events from sensors and social feeds, aggregated in event time, exact in Cassandra.
+
+    Begin with: fluvial up
+    """
+
+
+def _print_error(message: str, hint: str) -> None:
+    click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
+    click.echo(message, err=True)
+    if hint:
+        click.secho("  Try: ", fg="yellow", nl=False, err=True)
+        click.echo(hint, err=True)
