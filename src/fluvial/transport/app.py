@@ -19,14 +19,21 @@ partition that stands still end the worker: nothing unprocessed is acknowledged,
 and the next start reads on from ``positions``. Stock per-event agents (``app.topic(…)``) run beside batch agents.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import faust
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 from faust.types import TP
+from yarl import URL
 
+from fluvial.errors import ProvisioningError, TransportError
 from fluvial.settings import KafkaSettings
+from fluvial.transport.connection import bootstrap_servers, librdkafka_config, ssl_context
+from fluvial.transport.stream import AckOnResume, BatchSchema, FailStopAgent, StrictTopic
 
 Positions = Callable[[frozenset[TP]], Awaitable[Mapping[TP, int]]]
 Revoked = Callable[[frozenset[TP]], Awaitable[None]]
@@ -40,6 +47,89 @@ class BatchTopic:
     partitions: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FetchOptions:
+    """How much is fetched at once: bytes per partition and per request, and how long the broker waits for any."""
+
+    partition_bytes: int
+    request_bytes: int = 64 << 20
+    wait_ms: int = 500
+
+
+class BatchApp(faust.App):  # type: ignore[misc]
+    """See `batch_app`."""
+
+    # Set by `batch_app`; read by the transport.
+    batch_topics: tuple[BatchTopic, ...] = ()
+    batch_topic_names: frozenset[str] = frozenset()
+    positions: Positions | None = None
+    on_revoked: Revoked | None = None
+    drain_seconds: float = 30.0
+    fetch_options: FetchOptions = FetchOptions(4 << 20)
+    buffered_batches: int = 8
+    admin_config: Mapping[str, Any] = {}
+    failure: BaseException | None = None
+
+    def batch_topic(self, name: str) -> Any:
+        """Return the Faust topic of one of the app's batch topics, for ``@app.agent``.
+
+        Raises:
+            TransportError: the app was not declared to read that topic in batches.
+        """
+        if name not in self.batch_topic_names:
+            raise TransportError(f"{name} is not a batch topic of {self.conf.id}", hint="add it to batch_app(topics=…)")
+        return self.topic(name, schema=BatchSchema(), maxsize=self.buffered_batches)
+
+    async def fail_stop(self, error: BaseException) -> None:
+        """End the worker with ``error``: log it, commit nothing more, exit with a non-zero status."""
+        if self._consumer is not None:
+            self._consumer.frozen = True
+        if self.failure is None:
+            self.failure = error
+            self.log.critical("Stopping without acknowledging anything more: %s", error)
+            await self.crash(error)
+
+    async def run(self) -> None:
+        """Start the app in the running event loop, wait until it is stopped, and raise what it failed of, if anything."""
+        try:
+            await self.start()
+            await self.wait_until_stopped()
+        finally:
+            await self.stop()
+        if self.crash_reason is not None:
+            raise self.crash_reason
+
+    async def on_first_start(self) -> None:
+        """Verify the topics before anything is read.
+
+        Raises:
+            ProvisioningError: a topic does not exist, or has another partition count than declared.
+        """
+        agents = {name for agent in self.agents.values() for name in agent.get_topic_names()}
+        expected = dict.fromkeys(agents) | {t.name: t.partitions for t in self.batch_topics}
+        await asyncio.to_thread(_verify_topics, self.admin_config, expected)
+        await super().on_first_start()
+
+
+def _verify_topics(config: Mapping[str, Any], expected: Mapping[str, int | None]) -> None:
+    try:
+        topics = AdminClient(dict(config)).list_topics(timeout=30).topics
+    except KafkaException as e:
+        raise TransportError(
+            f"no answer from Kafka at {config['bootstrap.servers']}: {e.args[0].str()}",
+            hint="`fluvial status` shows whether the brokers run",
+        ) from None
+    for name, partitions in sorted(expected.items()):
+        if name not in topics:
+            raise ProvisioningError(f"topic {name} does not exist", hint="`fluvial init` creates the topics")
+        found = len(topics[name].partitions)
+        if partitions is not None and found != partitions:
+            raise ProvisioningError(
+                f"topic {name} has {found} partitions, not {partitions}",
+                hint="set kafka.partitions to what it has; raising a topic's partitions needs a new generation",
+            )
+
+
 def batch_app(
     group: str,
     kafka: KafkaSettings,
@@ -51,9 +141,9 @@ def batch_app(
     web_port: int | None = None,
     stall_seconds: float = 120.0,
     drain_seconds: float = 30.0,
-    fetch_bytes: int = 8 << 20,
+    fetch_bytes: int = 4 << 20,
     buffered_batches: int = 8,
-) -> "BatchApp":
+) -> BatchApp:
     """Return a Faust app of the consumer group ``group`` that reads ``topics`` in batches.
 
     ``positions`` is awaited after every assignment, before anything is fetched, with all assigned partitions of batch
@@ -69,23 +159,65 @@ def batch_app(
     rebalance). ``web_port`` None means no web server. ``fetch_bytes`` is the most fetched per partition and request,
     ``buffered_batches`` the number of fetched batches that wait for an agent.
 
-    The app has two more methods: ``app.batch_topic(name)`` gives the Faust topic for ``@app.agent``, and
-    ``await app.fail_stop(error)`` ends the worker without acknowledging anything more.
+    The app has three more methods: ``app.batch_topic(name)`` gives the Faust topic for ``@app.agent``, ``await
+    app.fail_stop(error)`` ends the worker without acknowledging anything more, and ``await app.run()`` starts it in the
+    running event loop and returns, or raises what it failed of, when it has stopped.
 
     Raises:
         ProvisioningError: when the app starts: a topic does not exist or has another partition count.
         TransportError: ends the running app: an offset is out of range, a partition is stalled, a drain took too long.
     """
-    raise NotImplementedError
+    servers = bootstrap_servers(kafka)
+    app = BatchApp(
+        group,
+        broker_consumer=[URL(f"kafka+batch://{server}") for server in servers],
+        broker_producer=[URL(f"kafka://{server}") for server in servers],
+        broker_credentials=_credentials(kafka),
+        broker_client_id=group,
+        consumer_group_instance_id=instance_id,
+        consumer_auto_offset_reset="earliest",
+        processing_guarantee="at_least_once",
+        store="memory://",
+        key_serializer="raw",
+        value_serializer="raw",
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        reply_create_topic=False,
+        web_enabled=web_port is not None,
+        web_port=web_port or 6066,
+        worker_redirect_stdouts=False,
+        # The state of a partition may take a while to load; Faust gives the positions as long as a request.
+        broker_request_timeout=300.0,
+        broker_session_timeout=45.0,
+        broker_heartbeat_interval=3.0,
+        broker_rebalance_timeout=max(60.0, 3 * drain_seconds),
+        broker_commit_every=10_000,
+        broker_commit_interval=2.8,
+        producer_partitioner=None,
+        Agent=FailStopAgent,
+        Stream=AckOnResume,
+        Topic=StrictTopic,
+    )
+    app.batch_topics = tuple(topics)
+    app.batch_topic_names = frozenset(t.name for t in topics)
+    app.positions = positions
+    app.on_revoked = on_revoked
+    app.drain_seconds = drain_seconds
+    app.fetch_options = FetchOptions(fetch_bytes)
+    app.buffered_batches = buffered_batches
+    app.admin_config = librdkafka_config(kafka)
+    return app
 
 
-class BatchApp(faust.App):  # type: ignore[misc]
-    """See `batch_app`."""
-
-    def batch_topic(self, name: str) -> Any:
-        """Return the Faust topic of one of the app's batch topics, for ``@app.agent``."""
-        raise NotImplementedError
-
-    async def fail_stop(self, error: BaseException) -> None:
-        """End the worker with ``error``: log it, commit nothing more, exit with a non-zero status."""
-        raise NotImplementedError
+def _credentials(kafka: KafkaSettings) -> Any:
+    context = ssl_context(kafka)
+    if not kafka.security_protocol.startswith("SASL"):
+        return None if context is None else faust.SSLCredentials(context)
+    config = librdkafka_config(kafka)
+    return faust.SASLCredentials(
+        username=config["sasl.username"],
+        password=config["sasl.password"],
+        mechanism=config["sasl.mechanism"],
+        ssl_context=context,
+    )

@@ -46,6 +46,16 @@ class FetchedBatch:
         """
         return self._columns()
 
+    def handle(self) -> "FetchedBatch":
+        """Return the same batch with a holding and an acknowledgement of its own: one per stream."""
+        return FetchedBatch(
+            self.topic, self.partition, self.first_offset, self.next_offset, self.size_bytes, self._columns
+        )
+
+    def bind(self, acknowledge: Callable[[], None]) -> None:
+        """Say what `ack` does (the stream does this when it hands the batch to its agent)."""
+        self._acknowledge = acknowledge
+
     def hold(self) -> None:
         """Take over the acknowledgement: the batch stays unacknowledged until `ack`."""
         self.held = True
