@@ -66,14 +66,22 @@ class Aggregation:
         self._record_keys = Interner()
         self._items = Interner()
         kinds = SessionWindows if isinstance(pipeline.window, Session) else AlignedWindows
+        self.last_keys = np.empty(0, np.int64)
+        self.last_offset = -1
         self.windows: Windows = kinds(pipeline, upstream_partitions=upstream_partitions)
 
     def process(self, batch: StageBatch) -> tuple[dict[str, Column], Late]:
-        """Fold a batch; return the result rows as columns and the late events (their numbers are rows of the batch)."""
+        """Fold a batch; return the result rows as columns and the late events (their numbers are rows of the batch).
+
+        ``last_keys`` are the rows' key ids afterwards, ``last_offset`` the last offset handled.
+        """
         inputs = self._inputs(batch)
         rows, late = self.windows.process(
             inputs, keys=self._keys.count, record_keys=self._record_keys.count, items=self._items.arena()
         )
+        self.last_keys = rows.ints[:, k.O_KEY]
+        if len(batch):
+            self.last_offset = int(batch.offset[-1])
         return self.columns(rows), late
 
     def open_rows(self, offset: int) -> dict[str, Column]:
@@ -109,7 +117,8 @@ class Aggregation:
         """Return copies of everything that decides what comes next, by name."""
         parts = {"keys": self._keys.state(), "record_keys": self._record_keys.state(), "items": self._items.state()}
         parts["windows"] = self.windows.state(keys=self._keys.count, record_keys=self._record_keys.count)
-        return {f"{part}.{name}": a for part, arrays in parts.items() for name, a in arrays.items()}
+        flat = {f"{part}.{name}": a for part, arrays in parts.items() for name, a in arrays.items()}
+        return flat | {"last_offset": np.array([self.last_offset], np.int64)}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take up a state that `state` returned."""
@@ -117,6 +126,7 @@ class Aggregation:
         def part(name: str) -> dict[str, NDArray[Any]]:
             return {n.removeprefix(name + "."): a for n, a in state.items() if n.startswith(name + ".")}
 
+        self.last_offset = int(state["last_offset"][0])
         self._keys.restore(part("keys"))
         self._record_keys.restore(part("record_keys"))
         self._items.restore(part("items"))

@@ -133,3 +133,20 @@ class EventColumns:
 
     def __len__(self) -> int:
         return len(self.ok)
+
+
+def take(column: Column, rows: I64) -> Column:
+    """Return the given rows of a column, in that order (strings share the buffer)."""
+    if isinstance(column, Spans):
+        return column.take(rows)
+    if isinstance(column, Doubles):
+        return Doubles(column.values[rows], column.valid[rows])
+    if isinstance(column, Longs):
+        return Longs(column.values[rows], column.valid[rows])
+    counts = np.diff(column.offsets)[rows]
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    within = np.arange(int(offsets[-1])) - np.repeat(offsets[:-1], counts)
+    places = np.repeat(column.offsets[:-1][rows], counts) + within
+    if isinstance(column, StringLists):
+        return StringLists(offsets, column.items.take(places))
+    return DoubleLists(offsets, column.items[places])
