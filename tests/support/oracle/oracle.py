@@ -75,6 +75,7 @@ class _Oracle:
             raise ValueError("a rekeyed source has upstream partitions and partition time")
         self.announced: list[Instant] = [NEVER] * upstream_partitions
         self.P: Instant = NEVER
+        self.closed_at: Instant = NEVER
         self.C: Instant = NEVER  # of every key, with partition time
         self.keys: dict[tuple[Any, ...], _Key] = {}
         self.offset = -1
@@ -235,9 +236,11 @@ class _Oracle:
     # Closing.
 
     def _close_by_partition(self) -> None:
+        # Nothing that was opened or heard since P last moved can be closed by P where it is: only the time is saved.
+        if self.closed_at == self.P:
+            return
+        self.closed_at = self.P
         if self.pipeline.time == "partition":
-            if self.P == NEVER:
-                return
             for key in self.keys.values():
                 self._finish(key, [w for w in key.windows if w.end + self.pipeline.lateness_ms <= self.P])
             self.C = closed_through(self.pipeline.window, self.P - self.pipeline.lateness_ms)
