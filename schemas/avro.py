@@ -24,11 +24,8 @@ def load_schema(name: str, directory: Path = SCHEMA_DIR) -> dict[str, Any]:
     Raises:
         SchemaError: no such file, not JSON, or it declares another name.
     """
-    for stem in (name, name.removeprefix("fluvial.")):
-        path = directory / f"{stem}.avsc"
-        if path.exists():
-            break
-    else:
+    path = next((p for p in _paths(name, directory) if p.exists()), None)
+    if path is None:
         raise SchemaError(f"no Avro file for {name} in {directory}", hint=f"add {name}.avsc")
     try:
         schema: dict[str, Any] = json.loads(path.read_text())
@@ -40,6 +37,15 @@ def load_schema(name: str, directory: Path = SCHEMA_DIR) -> dict[str, Any]:
     if full != name:
         raise SchemaError(f"{path} declares {full}, not {name}", hint="name the file after its schema")
     return schema
+
+
+def has_schema(name: str, directory: Path) -> bool:
+    """Whether a directory has the Avro file of a name."""
+    return any(path.exists() for path in _paths(name, directory))
+
+
+def _paths(name: str, directory: Path) -> list[Path]:
+    return [directory / f"{name}.avsc", directory / f"{name.removeprefix('fluvial.')}.avsc"]
 
 
 def frame(schema_id: int) -> bytes:

@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from fluvial.errors import SchemaError
+from fluvial.errors import FluvialError, SchemaError
 
 
 class UnknownSchemaError(SchemaError):
     """The registry answered that it has no schema of this id."""
+
+
+class RegistryUnavailableError(FluvialError):
+    """The registry did not answer, or not sensibly: nobody can tell whether it has the schema. Ask again later."""
 
 
 class SchemaSource(Protocol):
