@@ -1,7 +1,7 @@
 """Provisioning: topics, subjects, keyspace and tables, created where they are missing and verified where they exist."""
 
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from confluent_kafka.admin import AdminClient
 from fluvial.errors import ProvisioningError
 from fluvial.schemas.avro import SCHEMA_DIR
 from fluvial.schemas.catalog import Catalog
-from fluvial.schemas.declarations import Declaration
 from fluvial.schemas.findings import Difference, Finding, Report, verdict
 from fluvial.schemas.migrations import CqlSession, apply_migrations, migrations_in
 from fluvial.schemas.registry import COMPATIBILITY, Registry
@@ -30,7 +29,7 @@ def init(
     registry: RegistrySettings,
     cassandra: CassandraSettings,
     worker_group: str,
-    declarations: Sequence[Declaration],
+    catalog: Catalog,
 ) -> Report:
     """Make everything that the declared pipelines need, and tell what was made, what was right and what differs.
 
@@ -42,7 +41,6 @@ def init(
         SchemaError: the declarations do not fit the Avro files, or a schema is incompatible with a registered one.
         RegistryUnavailableError: the registry does not answer.
     """
-    catalog = Catalog(declarations)
     findings = ensure_topics(AdminClient(librdkafka_config(kafka)), topic_specs(catalog, kafka, worker_group))
     with Registry(registry) as client:
         findings += [_subject(client, t.subject, dict(t.schema)) for t in catalog.topics]

@@ -34,7 +34,13 @@ class TopicSpec:
 def topic_specs(catalog: Catalog, kafka: KafkaSettings, worker_group: str) -> tuple[TopicSpec, ...]:
     """Return all topics of some declarations and the checkpoints of a worker group."""
     specs = [_spec(t.name, kafka, _config(t.role, kafka)) for t in catalog.topics]
-    checkpoints = {"cleanup.policy": "compact", "max.message.bytes": str(CHECKPOINT_BYTES)}
+    checkpoints = {
+        "cleanup.policy": "compact",
+        "max.message.bytes": str(CHECKPOINT_BYTES),
+        # A recovery reads the whole topic: superseded checkpoints should not stay in it for long.
+        "min.cleanable.dirty.ratio": "0.1",
+        "segment.bytes": str(64 << 20),
+    }
     specs.append(_spec(f"{worker_group}.checkpoints", kafka, checkpoints))
     return tuple(specs)
 
