@@ -56,6 +56,7 @@ def _print_text(report: "Report") -> None:
             typer.echo(f"created  {f.kind} {f.name}")
     for f in report.findings:
         for d in f.differences:
-            typer.echo(f"differs  {f.kind} {f.name}: {d.setting} is {d.found}, declared {d.declared}; to mend: {d.hint}")
+            told = f"{f.kind} {f.name}: {d.setting} is {d.found}, declared {d.declared}"
+            typer.echo(f"differs  {told}; to mend: {d.hint}")
     created, verified, differ = (report.count(state) for state in ("created", "verified", "differs"))
     typer.echo(f"{created} created, {verified} verified, {differ} differ from what is declared.")
