@@ -151,18 +151,21 @@ class Aggregation:
         )  # fmt: skip
 
     def _identity(self, columns: Mapping[str, Column], time: I64) -> tuple[I64, I64]:
-        """Return two words per event that are equal exactly (strings: but for a 128-bit collision) for equal identities."""
+        """Return two words per event that are equal exactly (strings: but for a 128-bit collision) for equal identities.
+
+        (NEG, NEG) where no identity field has a value.
+        """
         p, n = self.pipeline, len(time)
         if p.identity == UPSTREAM_IDENTITY:
             part, offset, index = (_longs(columns, f, p).values for f in ("upstream_partition", "upstream_offset", "upstream_index"))
             return (part << 32) | index, offset
-        a, b = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        a, b = np.full(n, k.NEG, np.int64), np.full(n, k.NEG, np.int64)
         undecided = np.ones(n, np.bool_)
         for tag, name in enumerate(p.identity, 1):
             column = columns[name]
             if isinstance(column, Spans):
                 here = undecided & (column.length >= 0)
-                x, y = hash_spans(column).view(np.int64), hash_spans(column, 1).view(np.int64)
+                x, y = hash_spans(column, tag).view(np.int64), hash_spans(column, ~tag & 0xFFFF).view(np.int64)
             elif isinstance(column, Doubles):
                 here = undecided & column.valid
                 x, y = np.int64(tag), (column.values + 0.0).view(np.int64)
@@ -174,7 +177,7 @@ class Aggregation:
             a, b = np.where(here, x, a), np.where(here, y, b)
             undecided &= ~here
         if p.identity_has_time:
-            a = a ^ (time << 4)
+            a = np.where(undecided, a, a ^ (time << 4))
         return a, b
 
     def _top(self, rows: Rows) -> dict[str, Column]:

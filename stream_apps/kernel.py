@@ -405,7 +405,7 @@ def fold(
 ):  # fmt: skip
     """Handle records until done or until a table is too full; return how many were handled.
 
-    Per record (length n): kind, offset, time, dense key id, dense record-key id (−1: none), identity words, value, distinct
+    Per record (length n): kind, offset, time, dense key id, dense record-key id (−1: none), identity words (NEG, NEG: none), value, distinct
     hash, item id, upstream partition (−1: not known). ``late[j] = (record, late_by_ms, closed_through)``. What stopped the
     loop is ``st[NEED]``; rows are in ``oi``, ``of`` and their number in ``st[N_OUT]``, late ones in ``st[N_LATE_OUT]``.
     """
@@ -523,6 +523,7 @@ def fold(
                     append(k, st, ki)
             closed = ki[k, K_CLOSED] if mode == BY_KEY else st[CLOSED]
             any_agg, any_dup = False, False
+            identified = cfg[IDENTITY] and (ida[i] != NEG or idb[i] != NEG)
             start = t[i] // hop * hop
             for _ in range(cover):
                 # 4. late
@@ -534,7 +535,7 @@ def fold(
                             s = open_window(k, start, t[i], cfg, st, ki, wi, wf, free, table, ends)
                         ki[k, K_CURRENT] = s
                     # 5. duplicate
-                    if cfg[IDENTITY] and repeated(s, ida[i], idb[i], wi, ids, st):
+                    if identified and repeated(s, ida[i], idb[i], wi, ids, st):
                         wi[s, W_DUP] += 1
                         any_dup = True
                     else:

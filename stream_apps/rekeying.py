@@ -23,6 +23,7 @@ class Rekeyed:
     """
 
     rekey: Rekey
+    partition: int
     columns: Mapping[str, Column]
     records: int
     position: I64
@@ -65,7 +66,7 @@ class EventRekeyer:
             columns = {rekey.explode_as or rekey.explode: lists.items.take(place)}
         columns |= {f: take(batch.events.columns[f], row) for f in rekey.fields}
         columns |= upstream_columns(self.partition, batch.offset[row], index)
-        return Rekeyed(rekey, columns, len(row), np.searchsorted(row, announce, side="left"), instant)
+        return Rekeyed(rekey, self.partition, columns, len(row), np.searchsorted(row, announce, side="left"), instant)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return what `restore` needs."""
@@ -105,7 +106,7 @@ class ResultRekeyer:
         news = (instant > rising[:-1]) & (instant > k.NEG // 2)
         if news.any():
             self.announced = int(rising[-1])
-        return Rekeyed(self.rekey, out, len(row), position[news], instant[news])
+        return Rekeyed(self.rekey, self.partition, out, len(row), position[news], instant[news])
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return what `restore` needs."""

@@ -278,7 +278,8 @@ def fold(
                 st[N_LATE_OUT] = j + 1
                 continue
             g = np.int64(mix(mix(k, ida[i]), idb[i])) & imask
-            if cfg[IDENTITY]:
+            identified = cfg[IDENTITY] and (ida[i] != NEG or idb[i] != NEG)
+            if identified:
                 twin = np.int64(-1)
                 while ids[g, 0] != -1:
                     e = ids[g, 0]
@@ -339,7 +340,7 @@ def fold(
             si[home, S_COUNT] += 1
             si[home, S_START] = min(si[home, S_START], t[i])
             si[home, S_LAST] = max(si[home, S_LAST], t[i])
-            if cfg[IDENTITY]:
+            if identified:
                 ids[g, 0], ids[g, 1] = e, off[i]
                 st[N_IDS] += 1
             st[N_AGG] += 1
@@ -361,7 +362,7 @@ def fill_ids(si, ei, ids):
     """Put the identities of all kept events into the empty table; return their number."""
     mask, n = len(ids) - 1, 0
     for e in range(len(ei)):
-        if ei[e, E_OFFSET] >= 0:
+        if ei[e, E_OFFSET] >= 0 and (ei[e, E_A] != NEG or ei[e, E_B] != NEG):
             g = np.int64(mix(mix(si[ei[e, E_SESSION], S_KEY], ei[e, E_A]), ei[e, E_B])) & mask
             while ids[g, 0] != -1:
                 g = (g + 1) & mask

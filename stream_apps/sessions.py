@@ -25,7 +25,7 @@ class SessionWindows:
         self.cfg[k.MODE] = k.BY_KEY if pipeline.time == "key" else k.REKEYED if upstream_partitions else k.BY_PARTITION
         self.cfg[k.HAS_VALUE], self.cfg[k.QUANTILES] = pipeline.value is not None, bool(aggregates & QUANTILES)
         self.cfg[k.DISTINCT] = "distinct" in aggregates
-        self.cfg[k.IDENTITY] = bool(pipeline.identity) or pipeline.identity_has_time
+        self.cfg[k.IDENTITY] = bool(pipeline.identity)
         self.st = np.zeros(sk.N_ST, np.int64)
         self.st[[k.P, k.CLOSED]] = k.NEG
         self.st[[k.OLDEST, k.NEWEST]] = -1

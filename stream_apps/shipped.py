@@ -5,7 +5,6 @@ from fluvial.schemas.declarations import (
     HOUR_MS,
     MINUTE_MS,
     SECOND_MS,
-    UPSTREAM_IDENTITY,
     Declaration,
     Pipeline,
     Rekey,
@@ -109,8 +108,8 @@ TRENDING_HOUR = Pipeline(
     # Upstream partitions announce how far their counts are final, so none can be late.
     lateness_ms=0,
     early_ms=MINUTE_MS,
-    identity=UPSTREAM_IDENTITY,
-    identity_has_time=False,
+    # A row that a restarted stage forwards again is known by its hashtag and minute.
+    identity=("hashtag",),
     value="count",
     top="hashtag",
     top_k=20,

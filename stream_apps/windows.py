@@ -98,7 +98,7 @@ class AlignedWindows:
         self.cfg[k.HAS_VALUE] = pipeline.value is not None
         self.cfg[k.QUANTILES] = bool(aggregates & QUANTILES)
         self.cfg[k.DISTINCT], self.cfg[k.TOP] = "distinct" in aggregates, "top" in aggregates
-        self.cfg[k.IDENTITY] = bool(pipeline.identity) or pipeline.identity_has_time
+        self.cfg[k.IDENTITY] = bool(pipeline.identity)
         self.cover = w.size_ms // int(self.cfg[k.HOP])
         self.top_k = pipeline.top_k if "top" in aggregates else 0
         self.st = np.zeros(k.N_ST, np.int64)

@@ -1,0 +1,208 @@
+"""The processors: a Faust app whose agents fold whole record batches, and whose state is checkpointed beside the stream."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from faust.types import TP
+
+from fluvial.errors import FluvialError
+from fluvial.schemas.decoder import Decoder
+from fluvial.settings import KafkaSettings, WorkerSettings
+from fluvial.stream_apps import outputs
+from fluvial.stream_apps.checkpoints import CheckpointStore, Place, packed
+from fluvial.stream_apps.dead_letters import DeadLetterLimit
+from fluvial.stream_apps.outputs import Columns, Records, Writers
+from fluvial.stream_apps.plan import TopicPlan
+from fluvial.stream_apps.stage import PartitionStage
+from fluvial.transport.app import BatchApp, BatchTopic, batch_app
+from fluvial.transport.batches import FetchedBatch
+from fluvial.transport.publisher import Delivery, Publisher
+
+log = logging.getLogger(__name__)
+
+UNFINISHED_BATCHES = 8
+
+
+@dataclass(slots=True)
+class _Held:
+    """A stage, who works on it, what of its output is on its way, and what its last checkpoint covers."""
+
+    stage: PartitionStage
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    unfinished: set[asyncio.Task[None]] = field(default_factory=set)
+    checkpointed: int = -1
+
+
+class Worker:
+    """The processors of one worker process: `app` is its Faust app."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        settings: WorkerSettings,
+        plans: Mapping[str, TopicPlan],
+        decoders: Mapping[str, Decoder],
+        writers: Writers,
+        partitions: Mapping[str, int],
+    ) -> None:
+        """Prepare a worker; nothing connects before the app starts.
+
+        ``plans`` and ``decoders`` are by topic, ``partitions`` the partition counts of source and rekeyed topics.
+        """
+        self._kafka = kafka
+        self._settings = settings
+        self._plans = plans
+        self._decoders = decoders
+        self._writers = writers
+        self._partitions = partitions
+        self._store = CheckpointStore(kafka, settings.group)
+        self._held: dict[TP, _Held] = {}
+        self._publisher: Publisher | None = None
+        self._pool = ThreadPoolExecutor(2, "fluvial-stage")
+        self._room = asyncio.Semaphore(UNFINISHED_BATCHES)
+        self.app: BatchApp = batch_app(
+            settings.group,
+            kafka,
+            topics=[BatchTopic(t, partitions[t]) for t in plans],
+            positions=self._positions,
+            on_revoked=self._on_revoked,
+            instance_id=settings.instance_id,
+            web_port=settings.web_port,
+            stall_seconds=settings.stall_seconds,
+        )
+        for topic in plans:
+            self.app.agent(self.app.batch_topic(topic), name=f"fluvial.{topic}")(self._agent)
+        self.app.timer(settings.checkpoint_seconds, name="fluvial.checkpoints")(self._checkpoint_all)
+
+    @property
+    def stages(self) -> dict[TP, PartitionStage]:
+        """The stages of the partitions that this worker has now."""
+        return {tp: h.stage for tp, h in self._held.items()}
+
+    async def finish(self) -> None:
+        """Return when everything that was handled so far has been acknowledged by Kafka."""
+        for held in list(self._held.values()):
+            await _finished(held)
+
+    async def publish_open_rows(self) -> None:
+        """Publish an early row of every open window: the end of a bounded run."""
+        for held in list(self._held.values()):
+            async with held.lock:
+                made = await self._in_thread(self._open_rows, held.stage)
+                for delivery in await outputs.publish(made, await self._publishing()):
+                    await delivery
+
+    async def checkpoint(self) -> None:
+        """Write a checkpoint of every partition that moved since its last one."""
+        await asyncio.gather(*(self._checkpoint(h) for h in list(self._held.values())))
+
+    async def _agent(self, stream: Any) -> None:
+        async for batch in stream:
+            await self._handle(batch)
+
+    async def _handle(self, batch: FetchedBatch) -> None:
+        held = self._held.get(TP(batch.topic, batch.partition))
+        if held is None:  # taken away meanwhile: whoever has it now reads it again
+            return
+        batch.hold()
+        await self._room.acquire()
+        try:
+            async with held.lock:
+                made = await self._in_thread(self._work, held.stage, batch)
+                deliveries = await outputs.publish(made, await self._publishing())
+                task = asyncio.create_task(self._finish(batch, deliveries))
+                held.unfinished.add(task)
+                task.add_done_callback(held.unfinished.discard)
+        except BaseException:
+            self._room.release()
+            raise
+
+    def _work(self, stage: PartitionStage, batch: FetchedBatch) -> list[Columns | Records]:
+        if batch.next_offset <= stage.next_offset:
+            return []
+        return outputs.encode(stage.process(batch.columns()), stage.plan, self._writers, self._partitions)
+
+    def _open_rows(self, stage: PartitionStage) -> list[Columns | Records]:
+        return outputs.encode(stage.open_rows(), stage.plan, self._writers, self._partitions)
+
+    async def _finish(self, batch: FetchedBatch, deliveries: list[Delivery]) -> None:
+        try:
+            for delivery in deliveries:
+                await delivery
+            batch.ack()
+        except FluvialError as e:
+            await self.app.fail_stop(e)
+        finally:
+            self._room.release()
+
+    async def _positions(self, tps: frozenset[TP]) -> Mapping[TP, int]:
+        await self._publishing()
+        for tp in [tp for tp in self._held if tp not in tps]:
+            del self._held[tp]
+        new = [tp for tp in tps if tp not in self._held and tp.topic in self._plans]
+        stages = {tp: self._new_stage(tp) for tp in new}
+        places = {tp: self._place(tp) for tp in new}
+        found = await asyncio.to_thread(self._store.load, list(places.values()))
+        for tp in new:
+            snapshot = found.get(places[tp])
+            if snapshot is not None:
+                missing = await self._in_thread(stages[tp].restore, snapshot)
+                for name in missing:
+                    log.warning("%s[%d]: %s is new or declared otherwise than in the checkpoint; it reads the log anew", tp.topic, tp.partition, name)
+            self._held[tp] = _Held(stages[tp], checkpointed=stages[tp].next_offset)
+            log.info("%s[%d]: reading from %d (%s)", tp.topic, tp.partition, stages[tp].next_offset, "checkpoint" if snapshot else "no checkpoint")
+        return {tp: h.stage.next_offset for tp, h in self._held.items() if h.stage.next_offset > 0}
+
+    async def _on_revoked(self, tps: frozenset[TP]) -> None:
+        await asyncio.gather(*(self._checkpoint(self._held[tp]) for tp in tps if tp in self._held))
+
+    async def _checkpoint_all(self) -> None:
+        try:
+            await self.checkpoint()
+        except FluvialError as e:
+            # A checkpoint is a cache: without a new one, recovery only takes longer.
+            log.warning("no checkpoint: %s", e)
+
+    async def _checkpoint(self, held: _Held) -> None:
+        if held.stage.next_offset == held.checkpointed:
+            return
+        async with held.lock:
+            covers = held.stage.next_offset
+            snapshot = await self._in_thread(held.stage.state)
+        await _finished(held)
+        data = await asyncio.to_thread(packed, snapshot)
+        place = Place(held.stage.plan.topic, held.stage.partition, self._settings.generation)
+        await self._store.write(await self._publishing(), place, covers, data)
+        held.checkpointed = covers
+
+    def _new_stage(self, tp: TP) -> PartitionStage:
+        s, plan = self._settings, self._plans[tp.topic]
+        return PartitionStage(
+            plan,
+            tp.partition,
+            self._decoders[tp.topic],
+            limit=DeadLetterLimit(ratio=s.dead_letter_ratio, run=s.dead_letter_run),
+            max_ahead_ms=int(s.max_ahead_seconds * 1000),
+            generation=s.generation,
+            upstream_partitions=self._partitions[plan.upstream] if plan.upstream else 0,
+        )
+
+    def _place(self, tp: TP) -> Place:
+        return Place(tp.topic, tp.partition, self._settings.generation)
+
+    async def _publishing(self) -> Publisher:
+        if self._publisher is None:
+            self._publisher = await self.app.add_async_context(Publisher(self._kafka))
+        return self._publisher
+
+    async def _in_thread(self, call: Any, *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call, *args)
+
+
+async def _finished(held: _Held) -> None:
+    while held.unfinished:
+        await asyncio.wait(set(held.unfinished))
