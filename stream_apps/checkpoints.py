@@ -53,12 +53,12 @@ class _Manifest:
 
 
 class CheckpointStore:
-    """Reads and writes the checkpoints of one worker group."""
+    """Reads and writes the checkpoints of one worker group, in a topic of so many partitions."""
 
-    def __init__(self, kafka: KafkaSettings, group: str) -> None:
+    def __init__(self, kafka: KafkaSettings, topic: str, partitions: int) -> None:
         self._kafka = kafka
-        self.topic = f"{group}.checkpoints"
-        self._partitions = 0
+        self.topic = topic
+        self._partitions = partitions
         self._slots: dict[Place, dict[int, _Manifest]] = {}
 
     async def write(self, publisher: Publisher, place: Place, next_offset: int, data: bytes) -> None:
@@ -140,15 +140,6 @@ class CheckpointStore:
         return chunks, manifests
 
     def _partition(self, place: Place) -> int:
-        if not self._partitions:
-            consumer = Consumer(librdkafka_config(self._kafka) | {"group.id": f"{self.topic}-reader"})
-            try:
-                metadata = consumer.list_topics(self.topic, timeout=30).topics[self.topic]
-            finally:
-                consumer.close()
-            if not metadata.partitions:
-                raise CheckpointError(f"topic {self.topic} does not exist", hint="run `fluvial init`")
-            self._partitions = len(metadata.partitions)
         return place.partition % self._partitions
 
 

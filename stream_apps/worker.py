@@ -51,7 +51,8 @@ class Worker:
     ) -> None:
         """Prepare a worker; nothing connects before the app starts.
 
-        ``plans`` and ``decoders`` are by topic, ``partitions`` the partition counts of source and rekeyed topics.
+        ``plans`` and ``decoders`` are by topic, ``partitions`` the partition counts of the source, rekeyed and
+        checkpoint topics.
         """
         self._kafka = kafka
         self._settings = settings
@@ -59,7 +60,8 @@ class Worker:
         self._decoders = decoders
         self._writers = writers
         self._partitions = partitions
-        self._store = CheckpointStore(kafka, settings.group)
+        checkpoints = checkpoint_topic(settings.group)
+        self._store = CheckpointStore(kafka, checkpoints, partitions[checkpoints])
         self._held: dict[TP, _Held] = {}
         self._publisher: Publisher | None = None
         self._pool = ThreadPoolExecutor(2, "fluvial-stage")
@@ -201,6 +203,11 @@ class Worker:
 
     async def _in_thread(self, call: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._pool, call, *args)
+
+
+def checkpoint_topic(group: str) -> str:
+    """Return the topic of a worker group's checkpoints."""
+    return f"{group}.checkpoints"
 
 
 async def _finished(held: _Held) -> None:

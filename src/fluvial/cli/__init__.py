@@ -1,25 +1,22 @@
 """The command line: one file of this package per group of commands.
 
-A new file ``cli/<name>.py`` has a function ``register(app: typer.Typer) -> None`` that adds its commands, and its name is added to
-``COMMAND_FILES``. These files import only typer and `fluvial.cli.console` at their top, and what is heavy inside the commands, so
-that ``fluvial --help`` answers at once.
+A new file ``cli/<name>.py`` has a function ``register(app: typer.Typer) -> None`` that adds its commands, and its name
+is added to ``COMMAND_FILES``. These files import only typer and `fluvial.cli.console` at their top, and what is heavy
+inside the commands, so that ``fluvial --help`` answers at once.
 """
 
 import sys
 from importlib import import_module
 from typing import Annotated
 
-import click
 import typer
 
 from fluvial import __version__
 from fluvial.errors import FluvialError
 
-COMMAND_FILES = ("cluster",)
+COMMAND_FILES = ("cluster", "init", "settings", "worker")
 
 EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
 
 
 def build_app() -> typer.Typer:
@@ -28,7 +25,7 @@ def build_app() -> typer.Typer:
         name="fluvial",
         no_args_is_help=True,
         add_completion=True,
-        rich_markup_mode="markdown",
+        rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -39,23 +36,12 @@ def build_app() -> typer.Typer:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command and exit: 0 when it did its work, 1 when it failed, 2 when it was called wrongly, 130 on Ctrl-C."""
-    command = typer.main.get_command(build_app())
+    """Run one command and exit: 0 when it did its work, 1 when it failed, 2 when called wrongly, 130 on Ctrl-C."""
     try:
-        code = command.main(arguments, prog_name="fluvial", standalone_mode=False)
+        build_app()(arguments)
     except FluvialError as e:
         _print_error(e.message, e.hint)
         sys.exit(EXIT_FAILED)
-    except click.ClickException as e:
-        e.show()
-        sys.exit(e.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # The reader (head, less) has gone: that is its right, and Python's own flush at exit must not complain.
-        sys.stdout = None  # type: ignore[assignment]
-        sys.exit(EXIT_FAILED)
-    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _version(wanted: bool) -> None:
@@ -76,8 +62,8 @@ def _fluvial(
 
 
 def _print_error(message: str, hint: str) -> None:
-    click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(message, err=True)
+    typer.secho("Error: ", fg="red", bold=True, nl=False, err=True)
+    typer.echo(message, err=True)
     if hint:
-        click.secho("  Try: ", fg="yellow", nl=False, err=True)
-        click.echo(hint, err=True)
+        typer.secho("  Try: ", fg="yellow", nl=False, err=True)
+        typer.echo(hint, err=True)

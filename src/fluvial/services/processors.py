@@ -12,7 +12,7 @@ from fluvial.schemas.registry import Registry
 from fluvial.settings import KafkaSettings, Settings
 from fluvial.stream_apps.outputs import Writers
 from fluvial.stream_apps.plan import TopicPlan, chosen, plan_topics
-from fluvial.stream_apps.worker import Worker
+from fluvial.stream_apps.worker import Worker, checkpoint_topic
 from fluvial.transport.connection import librdkafka_config
 
 METADATA_TIMEOUT_SECONDS = 30.0
@@ -29,7 +29,7 @@ def build_worker(settings: Settings, catalog: Catalog, registry: Registry) -> Wo
     plans = plan_topics(chosen(catalog.pipelines, settings.worker.pipelines))
     rekeyed = {r.topic for plan in plans.values() for r in (*plan.rekeys, *(r for f in plan.forwards.values() for r in f))}
     decoders = {topic: Decoder(catalog.schema_of(topic), registry) for topic in plans}
-    partitions = partition_counts(settings.kafka, {*plans, *rekeyed})
+    partitions = partition_counts(settings.kafka, {*plans, *rekeyed, checkpoint_topic(settings.worker.group)})
     return Worker(settings.kafka, settings.worker, plans, decoders, _writers(plans, rekeyed, catalog, registry), partitions)
 
 
