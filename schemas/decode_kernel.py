@@ -90,14 +90,14 @@ def _varint(buffer, at, end):
     """Return a zig-zag varint and the position after it; a negative position is an error code's negative."""
     if at >= end:
         return np.int64(0), np.int64(-TRUNCATED)
-    byte = np.int64(buffer[at])
+    byte = np.int64(buffer[np.uint64(at)])
     at += 1
     value = byte & 0x7F
     shift = 7
     while byte >= 0x80:
         if at >= end:
             return np.int64(0), np.int64(-TRUNCATED)
-        byte = np.int64(buffer[at])
+        byte = np.int64(buffer[np.uint64(at)])
         at += 1
         if shift == 63 and byte > 1:
             return np.int64(0), np.int64(-VARINT_TOO_LONG)
@@ -109,16 +109,16 @@ def _varint(buffer, at, end):
 @njit(nogil=True)
 def _u64(buffer, at):
     low = (
-        np.uint64(buffer[at])
-        | (np.uint64(buffer[at + 1]) << np.uint64(8))
-        | (np.uint64(buffer[at + 2]) << np.uint64(16))
-        | (np.uint64(buffer[at + 3]) << np.uint64(24))
+        np.uint64(buffer[np.uint64(at)])
+        | (np.uint64(buffer[np.uint64(at + 1)]) << np.uint64(8))
+        | (np.uint64(buffer[np.uint64(at + 2)]) << np.uint64(16))
+        | (np.uint64(buffer[np.uint64(at + 3)]) << np.uint64(24))
     )
     high = (
-        np.uint64(buffer[at + 4])
-        | (np.uint64(buffer[at + 5]) << np.uint64(8))
-        | (np.uint64(buffer[at + 6]) << np.uint64(16))
-        | (np.uint64(buffer[at + 7]) << np.uint64(24))
+        np.uint64(buffer[np.uint64(at + 4)])
+        | (np.uint64(buffer[np.uint64(at + 5)]) << np.uint64(8))
+        | (np.uint64(buffer[np.uint64(at + 6)]) << np.uint64(16))
+        | (np.uint64(buffer[np.uint64(at + 7)]) << np.uint64(24))
     )
     return low | (high << np.uint64(32))
 
@@ -131,24 +131,35 @@ def _double(buffer, at):
 @njit(nogil=True)
 def _float(buffer, at):
     word = (
-        np.uint32(buffer[at])
-        | (np.uint32(buffer[at + 1]) << np.uint32(8))
-        | (np.uint32(buffer[at + 2]) << np.uint32(16))
-        | (np.uint32(buffer[at + 3]) << np.uint32(24))
+        np.uint32(buffer[np.uint64(at)])
+        | (np.uint32(buffer[np.uint64(at + 1)]) << np.uint32(8))
+        | (np.uint32(buffer[np.uint64(at + 2)]) << np.uint32(16))
+        | (np.uint32(buffer[np.uint64(at + 3)]) << np.uint32(24))
     )
     return np.float64(np.uint32(word).view(np.float32))
 
 
 @njit(nogil=True)
+def _is_ascii(buffer, at, end):
+    seen = np.uint64(0)
+    while end - at >= 8:
+        seen |= _u64(buffer, at)
+        at += 8
+    if at < end:
+        if at + 8 <= len(buffer):
+            # The string's last bytes and some that follow, which are shifted out.
+            seen |= _u64(buffer, at) << np.uint64(8 * (8 - (end - at)))
+        else:
+            for i in range(at, end):
+                seen |= np.uint64(buffer[np.uint64(i)])
+    return seen & np.uint64(0x8080808080808080) == np.uint64(0)
+
+
+@njit(nogil=True)
 def _is_utf8(buffer, at, end):
     """Whether bytes are UTF-8 as Unicode defines it (table 3-7): no surrogates, no overlong forms."""
-    seen = np.uint8(0)
-    for i in range(at, end):
-        seen |= buffer[i]
-    if seen < 0x80:
-        return True
     while at < end:
-        lead = buffer[at]
+        lead = buffer[np.uint64(at)]
         if lead < 0x80:
             at += 1
             continue
@@ -157,13 +168,13 @@ def _is_utf8(buffer, at, end):
         more = 1 if lead < 0xE0 else (2 if lead < 0xF0 else 3)
         if at + more >= end:
             return False
-        second = buffer[at + 1]
+        second = buffer[np.uint64(at + 1)]
         least = 0xA0 if lead == 0xE0 else (0x90 if lead == 0xF0 else 0x80)
         most = 0x9F if lead == 0xED else (0x8F if lead == 0xF4 else 0xBF)
         if second < least or second > most:
             return False
         for i in range(2, more + 1):
-            if buffer[at + i] & 0xC0 != 0x80:
+            if buffer[np.uint64(at + i)] & 0xC0 != 0x80:
                 return False
         at += more + 1
     return True
@@ -241,7 +252,8 @@ def decode(
                 if value < 0 or value > end - at:
                     failed = BAD_LENGTH if value < 0 else TRUNCATED
                     break
-                if code[pc + 2] != 0 and not _is_utf8(buffer, at, at + value):
+                stop = at + value
+                if code[pc + 2] != 0 and not _is_ascii(buffer, at, stop) and not _is_utf8(buffer, at, stop):
                     failed = INVALID_UTF8
                     break
                 span_start[a, row] = at
@@ -332,7 +344,8 @@ def decode(
                 if value < 0 or value > end - at:
                     failed = BAD_LENGTH if value < 0 else TRUNCATED
                     break
-                if code[pc + 2] != 0 and not _is_utf8(buffer, at, at + value):
+                stop = at + value
+                if code[pc + 2] != 0 and not _is_ascii(buffer, at, stop) and not _is_utf8(buffer, at, stop):
                     failed = INVALID_UTF8
                     break
                 k = string_offsets[a, row + 1]
@@ -369,7 +382,7 @@ def decode(
                 if at >= end:
                     failed = TRUNCATED
                     break
-                longs[a, row] = 1 if buffer[at] != 0 else 0
+                longs[a, row] = 1 if buffer[np.uint64(at)] != 0 else 0
                 at += 1
             elif op == FLOAT:
                 if end - at < 4:
