@@ -65,10 +65,11 @@ class BatchApp(faust.App):  # type: ignore[misc]
     positions: Positions | None = None
     on_revoked: Revoked | None = None
     drain_seconds: float = 30.0
-    fetch_options: FetchOptions = FetchOptions(4 << 20)
+    fetch_options: FetchOptions = FetchOptions(2 << 20)
     buffered_batches: int = 8
     admin_config: Mapping[str, Any] = {}
     failure: BaseException | None = None
+    _stopping: asyncio.Future[None] | None = None
 
     def batch_topic(self, name: str) -> Any:
         """Return the Faust topic of one of the app's batch topics, for ``@app.agent``.
@@ -78,7 +79,9 @@ class BatchApp(faust.App):  # type: ignore[misc]
         """
         if name not in self.batch_topic_names:
             raise TransportError(f"{name} is not a batch topic of {self.conf.id}", hint="add it to batch_app(topics=…)")
-        return self.topic(name, schema=BatchSchema(), maxsize=self.buffered_batches)
+        topic = self.topic(name, schema=BatchSchema())
+        topic.maxsize = self.buffered_batches  # App.topic drops its maxsize argument
+        return topic
 
     async def fail_stop(self, error: BaseException) -> None:
         """End the worker with ``error``: log it, commit nothing more, exit with a non-zero status."""
@@ -90,7 +93,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
             await self.crash(error)
 
     async def run(self) -> None:
-        """Start the app in the running event loop, wait until it is stopped, and raise what it failed of, if anything."""
+        """Start the app in the running event loop and wait until it has stopped; raise what it failed of, if anything."""
         try:
             await self.start()
             await self.wait_until_stopped()
@@ -98,6 +101,12 @@ class BatchApp(faust.App):  # type: ignore[misc]
             await self.stop()
         if self.crash_reason is not None:
             raise self.crash_reason
+
+    async def stop(self) -> None:
+        """Drain and stop; whoever calls, and however often, returns when it is done. Not to be awaited by an agent."""
+        if self._stopping is None:
+            self._stopping = asyncio.ensure_future(super().stop())
+        await asyncio.shield(self._stopping)
 
     async def on_first_start(self) -> None:
         """Verify the topics before anything is read.
@@ -141,7 +150,7 @@ def batch_app(
     web_port: int | None = None,
     stall_seconds: float = 120.0,
     drain_seconds: float = 30.0,
-    fetch_bytes: int = 4 << 20,
+    fetch_bytes: int = 2 << 20,
     buffered_batches: int = 8,
 ) -> BatchApp:
     """Return a Faust app of the consumer group ``group`` that reads ``topics`` in batches.

@@ -52,7 +52,7 @@ class FetchedBatch:
             self.topic, self.partition, self.first_offset, self.next_offset, self.size_bytes, self._columns
         )
 
-    def bind(self, acknowledge: Callable[[], None]) -> None:
+    def bind(self, acknowledge: Callable[[], None] | None) -> None:
         """Say what `ack` does (the stream does this when it hands the batch to its agent)."""
         self._acknowledge = acknowledge
 

@@ -61,7 +61,7 @@ class AckOnResume(faust.Stream):  # type: ignore[misc]
         consumer = self.app.consumer
         try:
             while not self.should_stop:
-                event, value, state = await self._next()
+                event, value, state = await self._take_next()
                 if value is not _SKIPPED:
                     self.events_total += 1
                     in_hand = event.message if event is not None else None
@@ -75,6 +75,8 @@ class AckOnResume(faust.Stream):  # type: ignore[misc]
                         self.current_event = None
                         consumer.in_hand.discard(in_hand)
                         consumer.wake()
+                    if isinstance(value, FetchedBatch) and not value.held:
+                        value.bind(None)  # the event and its batch would keep each other's bytes until a collection
                 if event is not None:
                     if self.enable_acks and not (isinstance(value, FetchedBatch) and value.held):
                         self._finish(event)
@@ -89,7 +91,7 @@ class AckOnResume(faust.Stream):  # type: ignore[misc]
 
     _c_aiter = _py_aiter
 
-    async def _next(self) -> tuple[EventT | None, Any, Any]:
+    async def _take_next(self) -> tuple[EventT | None, Any, Any]:
         """Return the next event, its processed value (`_SKIPPED` when filtered out), and the sensors' state."""
         while True:
             await asyncio.sleep(0)
