@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Any
 
-import httpx
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
@@ -72,7 +71,7 @@ class Registry:
         if schema_id > _MAX_ID:
             raise self._no_schema(schema_id)
         try:
-            found = self._client.get_schema(schema_id)
+            found = self._ask(f"schema id {schema_id}", self._client.get_schema, schema_id)
         except SchemaRegistryError as e:
             if e.error_code != _SCHEMA_NOT_FOUND:
                 raise self._unavailable(f"schema id {schema_id}", e) from e
@@ -80,8 +79,6 @@ class Registry:
                 self._unknown = {i: t for i, t in self._unknown.items() if self._clock() - t < self._unknown_seconds}
                 self._unknown[schema_id] = self._clock()
             raise self._no_schema(schema_id) from None
-        except httpx.HTTPError as e:
-            raise self._unavailable(f"schema id {schema_id}", e) from e
         schema = self._parsed(found, f"schema id {schema_id}", {})
         with self._lock:
             self._known[schema_id] = schema
@@ -108,12 +105,10 @@ class Registry:
             RegistryUnavailableError: see `by_id`.
         """
         try:
-            return int(self._client.lookup_schema(subject, _wire(schema)).schema_id)
+            return int(self._ask(f"subject {subject}", self._client.lookup_schema, subject, _wire(schema)).schema_id)
         except SchemaRegistryError as e:
             if e.error_code in (_SUBJECT_NOT_FOUND, _SCHEMA_NOT_FOUND):
                 return None
-            raise self._unavailable(f"subject {subject}", e) from e
-        except httpx.HTTPError as e:
             raise self._unavailable(f"subject {subject}", e) from e
 
     def register(self, subject: str, schema: Mapping[str, Any]) -> int:
@@ -126,7 +121,7 @@ class Registry:
         try:
             if self.compatibility(subject) is None:
                 self.set_compatibility(subject)
-            return int(self._client.register_schema(subject, _wire(schema)))
+            return int(self._ask(f"subject {subject}", self._client.register_schema, subject, _wire(schema)))
         except SchemaRegistryError as e:
             if e.error_code in _INCOMPATIBLE or e.http_status_code == 409:
                 raise SchemaError(
@@ -136,8 +131,6 @@ class Registry:
             if e.http_status_code == 422:
                 raise SchemaError(f"subject {subject}: {e.error_message}", hint="correct the schema") from None
             raise self._unavailable(f"subject {subject}", e) from e
-        except httpx.HTTPError as e:
-            raise self._unavailable(f"subject {subject}", e) from e
 
     def compatibility(self, subject: str) -> str | None:
         """Return the compatibility set for a subject itself, None where only the registry's default holds.
@@ -146,12 +139,10 @@ class Registry:
             RegistryUnavailableError: see `by_id`.
         """
         try:
-            return str(self._client.get_compatibility(subject))
+            return str(self._ask(f"subject {subject}", self._client.get_compatibility, subject))
         except SchemaRegistryError as e:
             if e.http_status_code == 404 and e.error_code in (_SUBJECT_NOT_FOUND, _NO_CONFIG):
                 return None
-            raise self._unavailable(f"subject {subject}", e) from e
-        except httpx.HTTPError as e:
             raise self._unavailable(f"subject {subject}", e) from e
 
     def set_compatibility(self, subject: str) -> None:
@@ -161,8 +152,8 @@ class Registry:
             RegistryUnavailableError: see `by_id`.
         """
         try:
-            self._client.set_compatibility(subject, COMPATIBILITY)
-        except (SchemaRegistryError, httpx.HTTPError) as e:
+            self._ask(f"subject {subject}", self._client.set_compatibility, subject, COMPATIBILITY)
+        except SchemaRegistryError as e:
             raise self._unavailable(f"subject {subject}", e) from e
 
     def close(self) -> None:
@@ -175,16 +166,26 @@ class Registry:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _ask(self, what: str, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Call the client; its own errors are the registry's answers, all others mean that there was none."""
+        try:
+            return call(*arguments)
+        except SchemaRegistryError:
+            raise
+        except Exception as e:
+            raise self._unavailable(what, e) from e
+
     def _parsed(self, found: Schema, what: str, definitions: dict[str, Any]) -> Any:
         if (found.schema_type or "AVRO") != "AVRO":
             raise SchemaError(f"{what} is {found.schema_type}", hint="fluvial reads Avro")
         for reference in found.references or ():
             if reference.name in definitions:
                 continue
+            wanted = f"{what}'s reference {reference.name}"
             try:
-                version = self._client.get_version(reference.subject, reference.version)
-            except (SchemaRegistryError, httpx.HTTPError) as e:
-                raise self._unavailable(f"{what}'s reference {reference.name}", e) from e
+                version = self._ask(wanted, self._client.get_version, reference.subject, reference.version)
+            except SchemaRegistryError as e:
+                raise self._unavailable(wanted, e) from e
             definitions[reference.name] = None
             definitions[reference.name] = self._parsed(version.schema, reference.name, definitions)
         try:
