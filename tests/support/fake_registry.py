@@ -47,9 +47,7 @@ class FakeRegistry:
                 return 200, {"subject": subject, "version": int(number), "id": schema_id, **self.schemas[schema_id]}
             case ("GET", ["config", subject]):
                 if subject not in self.levels:
-                    return 404, _error(
-                        40408, f"Subject '{subject}' does not have subject-level compatibility configured"
-                    )
+                    return 404, _error(40408, f"Subject '{subject}' has no compatibility of its own")
                 return 200, {"compatibilityLevel": self.levels[subject]}
             case ("PUT", ["config", subject]):
                 self.levels[subject] = body["compatibility"]
