@@ -1,16 +1,10 @@
 """Provisioning: topics, subjects, keyspace and tables, created where they are missing and verified where they exist."""
 
-import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
-from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
 from confluent_kafka.admin import AdminClient
 
-from fluvial.errors import ProvisioningError
+from fluvial.cassandra import connected
 from fluvial.schemas.avro import SCHEMA_DIR
 from fluvial.schemas.catalog import Catalog
 from fluvial.schemas.findings import Difference, Finding, Report, verdict
@@ -37,14 +31,15 @@ def init(
     changes of a schema.
 
     Raises:
-        ProvisioningError: a server does not answer or refuses.
+        ProvisioningError: Kafka does not answer, or a server refuses.
+        CassandraError: Cassandra does not answer or does not let us in.
         SchemaError: the declarations do not fit the Avro files, or a schema is incompatible with a registered one.
         RegistryUnavailableError: the registry does not answer.
     """
     findings = ensure_topics(AdminClient(librdkafka_config(kafka)), topic_specs(catalog, kafka, worker_group))
     with Registry(registry) as client:
         findings += [_subject(client, t.subject, dict(t.schema)) for t in catalog.topics]
-    with _session(cassandra) as session:
+    with connected(cassandra, "write") as session:
         findings += _tables(session, cassandra, catalog)
     return Report(tuple(findings))
 
@@ -76,43 +71,3 @@ def _tables(session: CqlSession, cassandra: CassandraSettings, catalog: Catalog)
 
 def _scope(directory: Path) -> str:
     return SHIPPED_SCOPE if directory == SCHEMA_DIR else directory.resolve().name
-
-
-def _tls(cassandra: CassandraSettings) -> ssl.SSLContext | None:
-    if cassandra.ssl_ca_location is None:
-        return None
-    return ssl.create_default_context(cafile=cassandra.ssl_ca_location)
-
-
-@contextmanager
-def _session(cassandra: CassandraSettings) -> Iterator[CqlSession]:
-    hosts = [h.strip() for h in cassandra.contact_points.split(",") if h.strip()]
-    auth = None
-    if cassandra.username is not None:
-        password = cassandra.password.get_secret_value() if cassandra.password else ""
-        auth = PlainTextAuthProvider(cassandra.username, password)
-    profile = ExecutionProfile(
-        load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(cassandra.local_datacenter)),
-        request_timeout=cassandra.request_timeout_seconds,
-    )
-    cluster = Cluster(
-        hosts,
-        port=cassandra.port,
-        auth_provider=auth,
-        ssl_context=_tls(cassandra),
-        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
-        protocol_version=5,
-        connect_timeout=cassandra.request_timeout_seconds,
-    )
-    try:
-        try:
-            session: CqlSession = cluster.connect()
-        except NoHostAvailable as e:
-            reason = "; ".join(f"{host}: {error}" for host, error in (e.errors or {}).items()) or str(e)
-            raise ProvisioningError(
-                f"Cassandra at {cassandra.contact_points}:{cassandra.port} does not answer: {reason}",
-                hint="see that it runs, and cassandra.contact_points, port and local_datacenter",
-            ) from e
-        yield session
-    finally:
-        cluster.shutdown()

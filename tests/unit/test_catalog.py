@@ -94,7 +94,7 @@ def test_two_pipelines_of_one_name_are_refused() -> None:
 def test_a_topic_of_two_events_is_refused() -> None:
     table = replace(SENSOR_MINUTE.table, name="other")
     other = replace(SENSOR_MINUTE, event="fluvial.social.SocialPost", table=table)
-    with pytest.raises(SchemaError, match="iot.readings is declared to hold"):
+    with pytest.raises(SchemaError, match=r"iot.readings is declared to hold"):
         _ = Catalog([DECLARATION, Declaration((other,))]).topics
 
 
