@@ -13,14 +13,15 @@
             columns = await asyncio.to_thread(batch.columns)      # CRC, decompression, parsing
             ...                                                   # asking for the next batch acknowledges this one
 
-Run it with ``faust -A …``, ``faust.Worker(app).execute_from_commandline()``, or ``await app.start()`` and
-``await app.stop()`` in a loop of your own. An exception in an agent, a corrupt batch, an offset that no longer exists or a
-partition that stands still end the worker: nothing unprocessed is acknowledged, the process ends with a non-zero status,
-and the next start reads on from ``positions``. Stock per-event agents (``app.topic(…)``) run beside batch agents.
+Run it with ``faust -A …``, ``faust.Worker(app).execute_from_commandline()``, or
+``await app.run()`` in a loop of your own. An exception in an agent, a corrupt batch, an offset that no longer exists or
+a partition that stands still end the worker: nothing unprocessed is acknowledged, the process ends with a non-zero
+status, and the next start reads on from ``positions``. Stock per-event agents (``app.topic(…)``) run beside them.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ from fluvial.errors import ProvisioningError, TransportError
 from fluvial.settings import KafkaSettings
 from fluvial.transport.connection import bootstrap_servers, librdkafka_config, ssl_context
 from fluvial.transport.stream import AckOnResume, BatchSchema, FailStopAgent, StrictTopic
+from fluvial.transport.watchdog import Watchdog
 
 Positions = Callable[[frozenset[TP]], Awaitable[Mapping[TP, int]]]
 Revoked = Callable[[frozenset[TP]], Awaitable[None]]
@@ -68,7 +70,9 @@ class BatchApp(faust.App):  # type: ignore[misc]
     fetch_options: FetchOptions = FetchOptions(2 << 20)
     buffered_batches: int = 8
     admin_config: Mapping[str, Any] = {}
+    stall_seconds: float = 120.0
     failure: BaseException | None = None
+    _excuses: int = 0
     _stopping: asyncio.Future[None] | None = None
 
     def batch_topic(self, name: str) -> Any:
@@ -83,6 +87,21 @@ class BatchApp(faust.App):  # type: ignore[misc]
         topic.maxsize = self.buffered_batches  # App.topic drops its maxsize argument
         return topic
 
+    @contextlib.contextmanager
+    def expected_wait(self, why: str) -> Iterator[None]:
+        """Keep the watchdog quiet while an agent waits for something outside that is known to be away."""
+        self.log.warning("Waiting: %s", why)
+        self._excuses += 1
+        try:
+            yield
+        finally:
+            self._excuses -= 1
+
+    @property
+    def is_waiting(self) -> bool:
+        """True inside any `expected_wait`."""
+        return self._excuses > 0
+
     async def fail_stop(self, error: BaseException) -> None:
         """End the worker with ``error``: log it, commit nothing more, exit with a non-zero status."""
         if self._consumer is not None:
@@ -93,7 +112,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
             await self.crash(error)
 
     async def run(self) -> None:
-        """Start the app in the running event loop and wait until it has stopped; raise what it failed of, if anything."""
+        """Start in the running event loop, wait until the app has stopped, and raise what it failed of, if anything."""
         try:
             await self.start()
             await self.wait_until_stopped()
@@ -107,6 +126,11 @@ class BatchApp(faust.App):  # type: ignore[misc]
         if self._stopping is None:
             self._stopping = asyncio.ensure_future(super().stop())
         await asyncio.shield(self._stopping)
+
+    async def on_started_init_extra_services(self) -> None:
+        """Start the watchdog with the app's other services."""
+        await super().on_started_init_extra_services()
+        await self.add_runtime_dependency(Watchdog(self, self.stall_seconds, loop=self.loop, beacon=self.beacon))
 
     async def on_first_start(self) -> None:
         """Verify the topics before anything is read.
@@ -168,7 +192,10 @@ def batch_app(
     rebalance). ``web_port`` None means no web server. ``fetch_bytes`` is the most fetched per partition and request,
     ``buffered_batches`` the number of fetched batches that wait for an agent.
 
-    The app has three more methods: ``app.batch_topic(name)`` gives the Faust topic for ``@app.agent``, ``await
+    A partition with records waiting that does not move for ``stall_seconds`` stops the worker. What an agent waits for
+    on purpose (a database that is down) goes into ``with app.expected_wait("why"):``.
+
+    The app has more methods: ``app.batch_topic(name)`` gives the Faust topic for ``@app.agent``, ``await
     app.fail_stop(error)`` ends the worker without acknowledging anything more, and ``await app.run()`` starts it in the
     running event loop and returns, or raises what it failed of, when it has stopped.
 
@@ -212,6 +239,7 @@ def batch_app(
     app.batch_topic_names = frozenset(t.name for t in topics)
     app.positions = positions
     app.on_revoked = on_revoked
+    app.stall_seconds = stall_seconds
     app.drain_seconds = drain_seconds
     app.fetch_options = FetchOptions(fetch_bytes)
     app.buffered_batches = buffered_batches

@@ -1,15 +1,16 @@
 """``kafka+batch://``: Faust's aiokafka transport with batch topics, explicit positions and honest acknowledgements.
 
-Group membership, assignment, heartbeats, the producer and per-event topics are the stock driver's. Where each overridden
-method comes from, and what it must not change, is held by tests/contract/test_faust_seams.py.
+Group membership, assignment, heartbeats, the producer and per-event topics are the stock driver's. The private methods
+and attributes that are used or overridden here are held by tests/contract/test_faust_seams.py.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import IllegalStateError, OffsetOutOfRangeError
+from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 from faust.transport.consumer import ensure_TP, ensure_TPset
 from faust.transport.drivers import aiokafka as stock
 from faust.types import TP, ConsumerMessage, Message
@@ -19,6 +20,7 @@ from mode.utils.futures import notify
 from fluvial.errors import FluvialError, TransportError
 from fluvial.transport.fetch import read_batches
 from fluvial.transport.intervals import FinishedPrefix
+from fluvial.transport.watchdog import Reading
 
 
 class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -191,8 +193,8 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
 
     # --- fetching
 
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
-        """Yield what one round of fetches brought. What arrives while the flow is stopped is dropped: a seek follows."""
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109 — the base's signature
+        """Yield what one round of fetches brought; while the flow is stopped it is dropped, since a seek follows."""
         records, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if not records or self.should_stop:
@@ -204,7 +206,7 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
                 self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
                 yield tp, self._to_message(tp, record)
 
-    async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP] | None]:
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP] | None]:  # noqa: ASYNC109 — as above
         if self.flow_active and not self.app.client_only and not self._get_active_partitions():
             # Every buffer is full; stock Faust sleeps a second here.
             self._buffer_dropped.clear()
@@ -233,7 +235,7 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
             raise
         except OffsetOutOfRangeError as e:
             await self.app.fail_stop(await self._out_of_range(e))
-        except Exception as e:
+        except Exception as e:  # noqa: BLE001 — whatever it is, the worker must not go on
             error = e if isinstance(e, FluvialError) else TransportError(f"reading from Kafka failed: {e!r}")
             await self.app.fail_stop(error)
 
@@ -245,13 +247,24 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
                 earliest = (await self.earliest_offsets(tp))[tp]
                 latest = (await self.highwaters(tp))[tp]
                 bounds = f"; it has the offsets {earliest} to {latest - 1} now"
-        except Exception as e:
+        except Exception as e:  # noqa: BLE001 — only completes another error's text
             self.log.warning("cannot read the bounds of %s: %r", tp, e)
         return TransportError(
             f"{tp.topic}[{tp.partition}] has no offset {offset}{bounds}",
             hint="records were deleted unread, or the topic was created anew: then raise the generation; "
             "nothing is skipped by itself",
         )
+
+    async def readings(self) -> dict[TP, Reading]:
+        """Return where every positioned partition stands, asking the brokers for the ends."""
+        ends: Mapping[TP, int] = {}
+        with contextlib.suppress(TimeoutError, KafkaError):
+            async with asyncio.timeout(10):
+                ends = await self.highwaters(*self.prefixes)
+        return {
+            tp: Reading(prefix.position, ends.get(tp), tp in self._paused_partitions)
+            for tp, prefix in self.prefixes.items()
+        }
 
     # --- leaving
 
@@ -311,7 +324,7 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
                     hint="check that the checkpoints' topic can be written",
                 )
             )
-        except Exception as e:
+        except Exception as e:  # noqa: BLE001 — the app's own code
             await self.app.fail_stop(e)
 
 

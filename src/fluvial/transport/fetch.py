@@ -1,7 +1,7 @@
-"""The seam in aiokafka's fetcher: for batch topics, one `FetchedBatch` per fetched partition instead of an object per record.
+"""The seam in aiokafka's fetcher: for batch topics, one `FetchedBatch` per fetched partition, no object per record.
 
-Only the consumer whose fetcher is handed to `read_batches` is changed; every other aiokafka consumer of the process keeps
-the stock classes.
+Only the consumer whose fetcher is handed to `read_batches` is changed; every other aiokafka consumer of the process
+keeps the stock classes.
 """
 
 from collections.abc import Iterator

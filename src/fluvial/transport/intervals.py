@@ -2,6 +2,13 @@
 
 from collections import deque
 from collections.abc import Hashable
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class _Delivery:
+    end: int
+    finished: bool = False
 
 
 class FinishedPrefix:
@@ -14,15 +21,15 @@ class FinishedPrefix:
 
     __slots__ = ("_ends", "_queue", "position")
 
-    def __init__(self, position: int | None) -> None:
-        """Start where reading starts; None when that is not known before the first delivery."""
+    def __init__(self, position: int) -> None:
+        """Start where reading starts."""
         self.position = position
-        self._queue: deque[list[int | bool]] = deque()
-        self._ends: dict[Hashable, list[int | bool]] = {}
+        self._queue: deque[_Delivery] = deque()
+        self._ends: dict[Hashable, _Delivery] = {}
 
     def deliver(self, token: Hashable, end: int) -> None:
         """Note a delivery that covers everything before ``end``; ``token`` names it until it is finished."""
-        entry: list[int | bool] = [end, False]
+        entry = _Delivery(end)
         self._queue.append(entry)
         self._ends[token] = entry
 
@@ -31,9 +38,9 @@ class FinishedPrefix:
         entry = self._ends.pop(token, None)
         if entry is None:
             return False
-        entry[1] = True
-        while self._queue and self._queue[0][1]:
-            self.position = self._queue.popleft()[0]
+        entry.finished = True
+        while self._queue and self._queue[0].finished:
+            self.position = self._queue.popleft().end
         return True
 
     def __len__(self) -> int:

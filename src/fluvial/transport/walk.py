@@ -24,9 +24,10 @@ _OK, _OLD_MAGIC, _MALFORMED = 0, 1, 2
 class BatchHeaders:
     """The headers of n record batches, as int64[n] each.
 
-    ``start`` and ``end`` are byte positions of the whole batch in the fetched bytes; ``next_offset`` is the offset after the
-    batch's last one, which compaction may have removed; ``control`` is ABORT or COMMIT for a transaction marker, another
-    number for other control batches, NOT_CONTROL for data; timestamps are epoch ms; ``producer_id`` is −1 without one.
+    ``start`` and ``end`` are byte positions of the whole batch in the fetched bytes; ``next_offset`` is the offset
+    after the batch's last one, which compaction may have removed; ``control`` is ABORT or COMMIT for a marker,
+    another number for other control batches, NOT_CONTROL for data; timestamps are epoch ms; ``producer_id`` is −1
+    without one.
     """
 
     start: I64
