@@ -40,7 +40,15 @@ def _plain(begun: float) -> "Report":
 @contextmanager
 def _live() -> Iterator["Report"]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+    )
 
     class Count(MofNCompleteColumn):
         def render(self, task):  # type: ignore[no-untyped-def]
@@ -58,7 +66,7 @@ def _live() -> Iterator["Report"]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, int] = {}
+        tasks: dict[str, TaskID] = {}
 
         def report(step: "Step") -> None:
             if step.subject not in tasks:

@@ -1,8 +1,8 @@
 """The servers' jars: pinned by a lock with a SHA-256 each, fetched once by jgo, kept in the user's cache directory.
 
 ``jars.lock`` names coordinates and checksums and no host, so a mirror set up for jgo (``~/.config/jgo.conf``,
-``[repositories]``) serves as well as the default. What is in the cache and right is never fetched again, so a second run
-works offline.
+``[repositories]``) serves as well as the default. What is in the cache and right is never fetched again, so a second
+run works offline.
 """
 
 import fcntl
@@ -54,7 +54,8 @@ class Artifact:
             raise ClusterError(
                 f"jars.lock: malformed entry {coordinate!r}", hint="write group:name:packaging[:classifier]:version"
             )
-        return cls(*parts, sha256)
+        group, name, packaging, classifier, version = parts
+        return cls(group, name, packaging, classifier, version, sha256)
 
     @property
     def coordinate(self) -> str:

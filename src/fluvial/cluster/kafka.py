@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from fluvial.cluster.logs import relevant_lines
-from fluvial.cluster.server import Launch, NotReadyError, require_listening, write_files
+from fluvial.cluster.server import OOM_EXITS, Launch, NotReadyError, require_listening, write_files
 from fluvial.errors import ClusterError
 
 HOST = "127.0.0.1"
@@ -33,6 +33,11 @@ class KafkaBroker:
         """``kafka-<node id>``."""
         return f"kafka-{self.node_id}"
 
+    @property
+    def bootstrap(self) -> str:
+        """Where clients connect."""
+        return f"{HOST}:{self.port}"
+
     def prepare(self) -> None:
         """Write the properties; format the log directory when it is new.
 
@@ -42,28 +47,31 @@ class KafkaBroker:
         write_files(self.folder, {"server.properties": self.properties(), "logback.xml": _logback()})
         if (self.folder / "data" / "meta.properties").exists():
             return
-        arguments = ("kafka.Kafka", "format", "-t", self.cluster_id, "-c", str(self.folder / "server.properties"))
-        argv = [
-            *self._java("-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"),
-            "kafka.tools.StorageTool",
-            *arguments[1:],
-        ]
+        options = ("-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+        arguments = ("format", "-t", self.cluster_id, "-c", str(self.folder / "server.properties"))
+        argv = [*self._java(*options), "kafka.tools.StorageTool", *arguments]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=FORMAT_TIMEOUT_SECONDS)  # noqa: S603
         if done.returncode:
             why = "; ".join(relevant_lines(done.stdout + done.stderr, 3))
             raise ClusterError(
-                f"cannot format {self.folder / 'data'}: {why}", hint="`fluvial up --fresh` begins with an empty folder"
+                f"cannot format {self.folder / 'data'}: {why}", hint="begin anew with `fluvial up --fresh`"
             )
 
     def launch(self) -> Launch:
         """Return Kafka's command line."""
-        heap = (f"-Xms{min(256, self.heap_mb)}m", f"-Xmx{self.heap_mb}m", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=50")
+        heap = (
+            f"-Xms{min(256, self.heap_mb)}m",
+            f"-Xmx{self.heap_mb}m",
+            "-XX:+UseG1GC",
+            "-XX:MaxGCPauseMillis=50",
+            OOM_EXITS,
+        )
         return Launch((*self._java(*heap), "kafka.Kafka", str(self.folder / "server.properties")))
 
     def check(self) -> None:
-        """Ask for the metadata, and whether a topic could be created."""
+        """Ask for the metadata, and whether a topic could be created, even while other brokers are away."""
         require_listening(HOST, self.port)
-        ask_kafka(f"{HOST}:{self.port}", brokers=len(self.controllers))
+        ask_kafka(self.bootstrap, brokers=1)
 
     def properties(self) -> str:
         """Render server.properties."""

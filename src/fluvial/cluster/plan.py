@@ -1,6 +1,7 @@
 """Which ports a cluster's servers get, and the settings that lead clients to them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fluvial.cluster import cassandra, kafka, registry
@@ -19,17 +20,9 @@ def plan_ports(
     ``before`` are the ports of the last run; the servers in ``running`` hold theirs.
 
     Raises:
-        ClusterError: a port that cannot change any more is taken.
+        ClusterError: a port is taken that other servers of the cluster know this one by.
     """
-    ports: dict[str, Ports] = {}
-    for i in range(1, spec.brokers + 1):
-        usual = {"client": 9090 + 2 * i, "controller": 9091 + 2 * i}
-        ports[f"kafka-{i}"] = _pick(f"kafka-{i}", usual, before, running, picker)
-    if spec.nodes:
-        ports |= _cassandra_ports(spec, before, running, picker)
-    if spec.registry:
-        ports["registry"] = _pick("registry", {"http": 8081, "management": 8082}, before, running, picker)
-    return ports
+    return _Planner(spec, before, running, picker).all_ports()
 
 
 def moved(before: Mapping[str, Ports], after: Mapping[str, Ports]) -> list[str]:
@@ -46,8 +39,9 @@ def settings_of(spec: ClusterSpec, ports: Mapping[str, Ports]) -> dict[str, dict
     """Return the sections of `fluvial.settings.Settings` for clients of the cluster."""
     settings: dict[str, dict[str, Any]] = {}
     if spec.brokers:
+        clients = [ports[f"kafka-{i}"]["client"] for i in range(1, spec.brokers + 1)]
         settings["kafka"] = {
-            "brokers": brokers_of(spec, ports),
+            "brokers": ",".join(f"{kafka.HOST}:{port}" for port in clients),
             "replication_factor": spec.kafka_replication,
             "min_insync_replicas": spec.kafka_min_insync,
         }
@@ -62,47 +56,63 @@ def settings_of(spec: ClusterSpec, ports: Mapping[str, Ports]) -> dict[str, dict
     return settings
 
 
-def brokers_of(spec: ClusterSpec, ports: Mapping[str, Ports]) -> str:
-    """Return the bootstrap servers."""
-    return ",".join(f"{kafka.HOST}:{ports[f'kafka-{i}']['client']}" for i in range(1, spec.brokers + 1))
+@dataclass(frozen=True)
+class _Planner:
+    spec: ClusterSpec
+    before: Mapping[str, Ports]
+    running: set[str]
+    picker: PortPicker
 
+    def all_ports(self) -> dict[str, Ports]:
+        brokers = [f"kafka-{i}" for i in range(1, self.spec.brokers + 1)]
+        some_run = any(name in self.running for name in brokers)
+        ports = {
+            name: self._own(name, {"client": 9090 + 2 * i, "controller": 9091 + 2 * i}, fixed=some_run)
+            for i, name in enumerate(brokers, 1)
+        }
+        if self.spec.nodes:
+            ports |= self._cassandra()
+        if self.spec.registry:
+            ports["registry"] = self._own("registry", {"http": 8081, "management": 8082}, fixed=False)
+        return ports
 
-def _pick(name: str, usual: Ports, before: Mapping[str, Ports], running: set[str], picker: PortPicker) -> Ports:
-    had = before.get(name, {})
-    if name in running:
-        return had
-    return {
-        purpose: picker.pick((*((had[purpose],) if purpose in had else ()), port)) for purpose, port in usual.items()
-    }
+    def _own(self, name: str, usual: Ports, *, fixed: bool) -> Ports:
+        had = self.before.get(name, {})
+        if name in self.running:
+            return had
+        return {
+            purpose: self._port(purpose, had.get(purpose), port, kafka.HOST, fixed) for purpose, port in usual.items()
+        }
 
+    def _cassandra(self) -> dict[str, Ports]:
+        """The native and the storage port are one number at every node's address; JMX is at the first address only."""
+        names = [f"cassandra-{i}" for i in range(1, self.spec.nodes + 1)]
+        idle = [host for name, host in zip(names, cassandra.HOSTS, strict=False) if name not in self.running]
+        had = self.before.get(names[0], {})
+        fixed = self.spec.nodes > 1
+        shared = {
+            purpose: had[purpose]
+            if purpose in had and not idle
+            else self._port(purpose, had.get(purpose), usual, idle, fixed)
+            for purpose, usual in {"native": 9042, "storage": 7000}.items()
+        }
+        return {
+            name: self.before[name]
+            if name in self.running
+            else {**shared, **self._own(name, {"jmx": 7099 + 100 * i}, fixed=False)}
+            for i, name in enumerate(names, 1)
+        }
 
-def _cassandra_ports(
-    spec: ClusterSpec, before: Mapping[str, Ports], running: set[str], picker: PortPicker
-) -> dict[str, Ports]:
-    """The native and the storage port are one number at every node's address; JMX listens at the first address for all."""
-    names = [f"cassandra-{i}" for i in range(1, spec.nodes + 1)]
-    idle_hosts = [host for name, host in zip(names, cassandra.HOSTS, strict=False) if name not in running]
-    shared = {}
-    for purpose, usual in {"native": 9042, "storage": 7000}.items():
-        old = before.get(names[0], {}).get(purpose)
-        if old is None:
-            shared[purpose] = picker.pick((usual,), idle_hosts)
-        elif is_free(old, idle_hosts):
-            shared[purpose] = old
-        elif spec.nodes > 1 or len(idle_hosts) < spec.nodes:
-            # The nodes know one another by these, and the running ones hold them.
+    def _port(self, purpose: str, had: int | None, usual: int, hosts: str | Sequence[str], fixed: bool) -> int:
+        hosts = (hosts,) if isinstance(hosts, str) else hosts
+        if had is None:
+            return self.picker.pick((usual,), hosts)
+        if fixed and not is_free(had, hosts):
             raise ClusterError(
-                f"Cassandra's {purpose} port {old} is taken{_by(old)}",
+                f"the {purpose} port {had} is taken{_by(had)}, and the cluster's other servers know it",
                 hint="stop what uses it, or begin anew with --fresh",
             )
-        else:
-            shared[purpose] = picker.pick((usual,), idle_hosts)
-    return {
-        name: before[name]
-        if name in running
-        else {**shared, **_pick(name, {"jmx": 7099 + 100 * i}, before, running, picker)}
-        for i, name in enumerate(names, 1)
-    }
+        return self.picker.pick((had, usual), hosts)
 
 
 def _by(port: int) -> str:

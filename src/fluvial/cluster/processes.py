@@ -1,4 +1,4 @@
-"""Child processes that outlive their starter, known by pid *and* start time, so that a reused pid is never signalled."""
+"""Child processes that outlive their starter, known by pid *and* start time: a reused pid is never signalled."""
 
 import os
 import signal
@@ -27,21 +27,19 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], log: Path) -> ProcessId:
     no_input = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
     both = (os.POSIX_SPAWN_DUP2, 1, 2)
     pid = os.posix_spawn(argv[0], list(argv), dict(env), file_actions=[no_input, to_log, both], setsid=True)
-    state = _inspect(pid)
-    return ProcessId(pid, state[1] if state else "")
+    return ProcessId(pid, _start_mark(pid) or "")
 
 
 def identify(pid: int) -> ProcessId | None:
     """Return the live process with this pid, if there is one."""
-    state = _inspect(pid)
-    return ProcessId(pid, state[1]) if state and state[0] != "Z" else None
+    started = _start_mark(pid)
+    return None if started is None else ProcessId(pid, started)
 
 
 def is_alive(process: ProcessId) -> bool:
     """Say whether this very process runs (a paused one does); reaps it when it is our own dead child."""
     with suppress(ChildProcessError):
-        if os.waitpid(process.pid, os.WNOHANG)[0] == process.pid:
-            return False
+        os.waitpid(process.pid, os.WNOHANG)
     return identify(process.pid) == process
 
 
@@ -90,17 +88,18 @@ def memory_mb(process: ProcessId) -> float | None:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def _inspect(pid: int) -> tuple[str, str] | None:
-    """Return (state letter, start mark) of a pid."""
+def _start_mark(pid: int) -> str | None:
+    """Return what tells this process from a later one with its pid; None when it has ended."""
     if Path("/proc/self/stat").exists():
         try:
             fields = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()
             boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
         except OSError:
             return None
-        return fields[0], f"{boot}-{fields[19]}"
-    shown = subprocess.run(
-        ["/bin/ps", "-o", "state=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )  # noqa: S603
-    state, _, started = shown.stdout.strip().partition(" ")
-    return (state[:1], started.strip()) if state else None
+        state, threads, started = fields[0], int(fields[17]), fields[19]
+        # A killed process whose first thread is a zombie already still holds its ports while other threads end.
+        return None if state == "Z" and threads <= 1 else f"{boot}-{started}"
+    command = ["/bin/ps", "-o", "state=,lstart=", "-p", str(pid)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- an int, and no shell
+    letters, _, started = shown.stdout.strip().partition(" ")
+    return None if letters[:1] in ("", "Z") else started.strip()

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from fluvial.cluster.server import Launch, NotReadyError, require_listening
+from fluvial.cluster.server import OOM_EXITS, Launch, NotReadyError, require_listening
 
 HOST = "127.0.0.1"
 API_PATH = "/apis/ccompat/v7"
@@ -15,8 +15,8 @@ API_PATH = "/apis/ccompat/v7"
 class SchemaRegistry:
     """Apicurio Registry, unpacked at ``home``.
 
-    Its schemas are in a database file under ``folder`` and survive a SIGKILL: every change is on disk before it is acknowledged. (Kept in
-    a Kafka topic instead, they would cost 20 s at each start.)
+    Its schemas are in a database file under ``folder`` and survive a SIGKILL: every change is on disk before it is
+    acknowledged. (Kept in a Kafka topic instead, they would cost 20 s at each start.)
     """
 
     home: Path
@@ -59,6 +59,7 @@ class SchemaRegistry:
                 f"-Xmx{self.heap_mb}m",
                 "-XX:+UseSerialGC",
                 "-XX:TieredStopAtLevel=1",
+                OOM_EXITS,
                 "-jar",
                 str(self.home / "quarkus-run.jar"),
             ),

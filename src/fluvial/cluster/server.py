@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+# A server that is out of memory must end, not limp on.
+OOM_EXITS = "-XX:+ExitOnOutOfMemoryError"
+
 
 class NotReadyError(Exception):
     """The server does not answer yet; the message says what is missing."""

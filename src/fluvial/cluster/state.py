@@ -2,6 +2,8 @@
 
 import json
 import os
+import secrets
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -34,6 +36,13 @@ class ClusterState:
     def with_server(self, name: str, server: ServerState) -> "ClusterState":
         """Return a copy in which the server ``name`` is ``server``."""
         return replace(self, servers={**self.servers, name: server})
+
+
+def new_kafka_cluster_id() -> str:
+    """Return a random id as Kafka writes them: 16 bytes in URL-safe base64, not beginning with a dash."""
+    while (text := urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")).startswith("-"):
+        pass
+    return text
 
 
 def read_state(path: Path) -> ClusterState | None:

@@ -1,0 +1,79 @@
+"""From a spec, its ports and the locked jars to the servers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fluvial.cluster import artifacts
+from fluvial.cluster.cassandra import CassandraNode
+from fluvial.cluster.java import find_java
+from fluvial.cluster.kafka import KafkaBroker
+from fluvial.cluster.progress import Report
+from fluvial.cluster.registry import SchemaRegistry
+from fluvial.cluster.server import Server
+from fluvial.cluster.state import ClusterState
+
+
+def assemble(state: ClusterState, directory: Path, report: Report) -> dict[str, Server]:
+    """Return every server of the cluster by name, with Java and the jars at hand (fetched when they are missing).
+
+    Raises:
+        ClusterError: Java or a jar cannot be had.
+    """
+    java, lock, spec = find_java(), artifacts.read_lock(), state.spec
+    wanted = [*(lock["kafka"] if spec.brokers else ()), *(lock["cassandra"] if spec.nodes else ())]
+    found = dict(zip(wanted, artifacts.resolve(wanted, report), strict=True))
+    ports = {name: server.ports for name, server in state.servers.items()}
+    servers: list[Server] = [
+        *_brokers(state, ports, directory, java, tuple(found[a] for a in lock["kafka"] if a in found)),
+        *_nodes(state, ports, directory, java, tuple(found[a] for a in lock["cassandra"] if a in found)),
+    ]
+    if spec.registry:
+        servers.append(
+            SchemaRegistry(
+                home=artifacts.unpack(lock["registry"][0], report),
+                folder=directory / "registry",
+                port=ports["registry"]["http"],
+                management_port=ports["registry"]["management"],
+                java=java,
+                heap_mb=spec.registry_heap_mb,
+            )
+        )
+    return {server.name: server for server in servers}
+
+
+def _brokers(
+    state: ClusterState, ports: Mapping[str, Mapping[str, int]], directory: Path, java: Path, jars: tuple[Path, ...]
+) -> list[KafkaBroker]:
+    ids = range(1, state.spec.brokers + 1)
+    return [
+        KafkaBroker(
+            node_id=i,
+            folder=directory / f"kafka-{i}",
+            port=ports[f"kafka-{i}"]["client"],
+            controllers=tuple(ports[f"kafka-{n}"]["controller"] for n in ids),
+            cluster_id=state.kafka_cluster_id,
+            java=java,
+            jars=jars,
+            heap_mb=state.spec.broker_heap_mb,
+        )
+        for i in ids
+    ]
+
+
+def _nodes(
+    state: ClusterState, ports: Mapping[str, Mapping[str, int]], directory: Path, java: Path, jars: tuple[Path, ...]
+) -> list[CassandraNode]:
+    return [
+        CassandraNode(
+            number=i,
+            nodes=state.spec.nodes,
+            folder=directory / f"cassandra-{i}",
+            port=ports[f"cassandra-{i}"]["native"],
+            storage_port=ports[f"cassandra-{i}"]["storage"],
+            jmx_port=ports[f"cassandra-{i}"]["jmx"],
+            java=java,
+            jars=jars,
+            heap_mb=state.spec.node_heap_mb,
+        )
+        for i in range(1, state.spec.nodes + 1)
+    ]
