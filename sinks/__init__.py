@@ -1,1 +1,1 @@
-"""."""
+"""Sinks: result topics to Cassandra."""
