@@ -59,9 +59,10 @@ MAX_LOOPS = 16
     INVALID_UTF8,
     TOO_MANY_ITEMS,
     TRAILING_BYTES,
+    BAD_BLOCK_SIZE,
     NULL_VALUE,
     SCHEMA_MISMATCH,
-) = range(12)
+) = range(13)
 
 NO_VALUE, NO_MAGIC, TOO_SHORT = -1, -2, -3
 FRAME = 5
@@ -216,6 +217,7 @@ def decode(
     n_strings = string_offsets.shape[0]
     n_doubles = double_offsets.shape[0]
     remaining = np.zeros(MAX_LOOPS, np.int64)
+    block_end = np.zeros(MAX_LOOPS, np.int64)
     for row in range(first, n):
         for s in range(n_strings):
             used = string_offsets[s, row]
@@ -315,18 +317,27 @@ def decode(
             elif op == LOOP:
                 loops += 1
                 remaining[loops] = 0
+                block_end[loops] = -1
             elif op == NEXT:
                 if remaining[loops] == 0:
+                    if block_end[loops] >= 0 and block_end[loops] != at:
+                        failed = BAD_BLOCK_SIZE
+                        break
+                    block_end[loops] = -1
                     value, at = _varint(buffer, at, end)
                     if at < 0:
                         failed = -at
                         break
                     if value < 0:
                         value = -value
-                        _size, at = _varint(buffer, at, end)
+                        size, at = _varint(buffer, at, end)
                         if at < 0:
                             failed = -at
                             break
+                        if size < 0 or size > end - at:
+                            failed = BAD_BLOCK_SIZE
+                            break
+                        block_end[loops] = at + size
                     if value == 0:
                         loops -= 1
                         pc = a

@@ -303,6 +303,7 @@ _ERRORS = {
     k.INVALID_UTF8: ("InvalidUtf8", "a string that is not UTF-8"),
     k.TOO_MANY_ITEMS: ("TooManyItems", "more items than the bytes can hold"),
     k.TRAILING_BYTES: ("TrailingBytes", "bytes left over behind the datum"),
+    k.BAD_BLOCK_SIZE: ("BadBlockSize", "a block whose size is not that of its items"),
     k.NULL_VALUE: ("NullValue", "null where the reader's field is not nullable"),
     k.SCHEMA_MISMATCH: ("SchemaMismatch", "the writer's type cannot be read as the reader's"),
 }

@@ -176,10 +176,10 @@ BOMBS = {
     "a billion items": ({"type": "array", "items": "string"}, BILLION, "TooManyItems"),
     "a billion in a sized block": (
         {"type": "array", "items": "long"},
-        b"\xff\xa7\xd6\xb9\x07\x02",
+        b"\xff\xa7\xd6\xb9\x07\x02\x00",
         "TooManyItems",
     ),
-    "the least count": ({"type": "array", "items": "long"}, b"\xff" * 9 + b"\x01\x02", "TooManyItems"),
+    "the least count": ({"type": "array", "items": "long"}, b"\xff" * 9 + b"\x01\x02\x00", "TooManyItems"),
     "a gigabyte of text": ("string", b"\x80\x80\x80\x80\x08", "Truncated"),
     "maps of maps": (
         {"type": "map", "values": {"type": "map", "values": "long"}},
@@ -187,6 +187,17 @@ BOMBS = {
         "TooManyItems",
     ),
 }
+
+
+@pytest.mark.parametrize("reader", [{"type": "array", "items": "double"}, "long"])
+def test_blocks_may_state_their_size_and_must_not_lie_about_it(reader: Any) -> None:
+    writer = record({"name": "x", "type": {"type": "array", "items": "long"}})
+    listed = isinstance(reader, dict)
+    field = {"name": "x", "type": reader} if listed else {"name": "a", "type": "long", "default": 0}
+    values = [framed(1, b"\x03" + size + b"\x02\x04\x01\x02\x06\x00") for size in (b"\x04", b"\x02", b"\x06", b"\x7e")]
+    events = Decoder(record(field), SchemaMap({1: writer})).decode(records_of(values))
+    assert [(e.row, e.error_type) for e in events.errors] == [(row, "BadBlockSize") for row in (1, 2, 3)]
+    assert not listed or value_at(events.columns["x"], 0) == [1.0, 2.0, 3.0]
 
 
 @pytest.mark.parametrize("name", BOMBS)
