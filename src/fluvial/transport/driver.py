@@ -18,6 +18,7 @@ from faust.types.tuples import ack_lock
 from mode.utils.futures import notify
 
 from fluvial.errors import FluvialError, TransportError
+from fluvial.transport.batches import FetchedBatch
 from fluvial.transport.fetch import read_batches
 from fluvial.transport.intervals import FinishedPrefix
 from fluvial.transport.watchdog import Reading
@@ -202,9 +203,22 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
         for tp, record in self.scheduler.iterate(records):
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return
-            if active is None or tp in active or tp in self._buffered_partitions:
+            if (active is None or tp in active or tp in self._buffered_partitions) and self._follows(tp, record):
                 self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
                 yield tp, self._to_message(tp, record)
+
+    def _follows(self, tp: TP, record: Any) -> bool:
+        """Return false for a batch that was fetched before a seek: it does not follow the last delivered one."""
+        batch = record.value
+        if not isinstance(batch, FetchedBatch):
+            return True
+        prefix = self.prefixes.get(tp)
+        return prefix is not None and batch.first_offset == prefix.delivered
+
+    def is_current(self, message: Message) -> bool:
+        """Return whether a delivered message still counts: false once its partition was sought or revoked."""
+        prefix = self.prefixes.get(message.tp)
+        return prefix is not None and message in prefix
 
     async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP] | None]:  # noqa: ASYNC109 — as above
         if self.flow_active and not self.app.client_only and not self._get_active_partitions():

@@ -16,26 +16,29 @@ class FinishedPrefix:
 
     A delivery covers every offset from the previous one's end to its own (compaction gaps, control batches and aborted
     transactions in between included), so the committable position is the end of the last delivery before the first
-    unfinished one. Kafka's convention: a position is the next offset to read.
+    unfinished one. Kafka's convention: a position is the next offset to read; ``position`` is where the finished
+    prefix ends, ``delivered`` where the deliveries do.
     """
 
-    __slots__ = ("_ends", "_queue", "position")
+    __slots__ = ("_queue", "_unfinished", "delivered", "position")
 
     def __init__(self, position: int) -> None:
         """Start where reading starts."""
         self.position = position
+        self.delivered = position
         self._queue: deque[_Delivery] = deque()
-        self._ends: dict[Hashable, _Delivery] = {}
+        self._unfinished: dict[Hashable, _Delivery] = {}
 
     def deliver(self, token: Hashable, end: int) -> None:
         """Note a delivery that covers everything before ``end``; ``token`` names it until it is finished."""
         entry = _Delivery(end)
+        self.delivered = end
         self._queue.append(entry)
-        self._ends[token] = entry
+        self._unfinished[token] = entry
 
     def finish(self, token: Hashable) -> bool:
         """Note that a delivery is done with; return whether it was known and unfinished."""
-        entry = self._ends.pop(token, None)
+        entry = self._unfinished.pop(token, None)
         if entry is None:
             return False
         entry.finished = True
@@ -43,6 +46,10 @@ class FinishedPrefix:
             self.position = self._queue.popleft().end
         return True
 
+    def __contains__(self, token: Hashable) -> bool:
+        """Return whether a delivery is known and unfinished."""
+        return token in self._unfinished
+
     def __len__(self) -> int:
         """Return how many deliveries are unfinished."""
-        return len(self._ends)
+        return len(self._unfinished)

@@ -103,9 +103,12 @@ class AckOnResume(faust.Stream):  # type: ignore[misc]
                 event, message, value = item, item.message, item.value
                 if not self.app.flow_control.is_active() or message.generation_id != self.app.consumer_generation_id:
                     continue  # from before a rebalance: whoever owns the partition now reads it again
-                if message.topic in self.app.topics.acking_topics and not message.tracked:
-                    message.tracked = True
-                    self.app.consumer.track_message(message)
+                if message.topic in self.app.topics.acking_topics:
+                    if not self.app.consumer.is_current(message):
+                        continue  # from before a seek
+                    if not message.tracked:
+                        message.tracked = True
+                        self.app.consumer.track_message(message)
                 state = self._on_stream_event_in(message.tp, message.offset, self, event)
                 self._set_current_event(event)
             try:
