@@ -18,7 +18,7 @@ from fluvial.schemas.findings import Finding, Report
 from fluvial.schemas.provision import init
 from fluvial.schemas.registry import Registry
 from fluvial.schemas.sources import UnknownSchemaError
-from fluvial.settings import Settings
+from fluvial.settings import RegistrySettings, Settings
 from fluvial.transport.connection import librdkafka_config
 
 pytestmark = pytest.mark.integration
@@ -78,19 +78,19 @@ class Place:
 
 
 @pytest.fixture
-def place(servers: Settings, tmp_path: Path) -> Iterator[Place]:
+def place(cluster_settings: Settings, tmp_path: Path) -> Iterator[Place]:
     name = f"p{uuid.uuid4().hex[:10]}"
-    cassandra = servers.cassandra.model_copy(update={"keyspace": name})
-    place = Place(servers.model_copy(update={"cassandra": cassandra}), name, tmp_path / name)
+    cassandra = cluster_settings.cassandra.model_copy(update={"keyspace": name})
+    place = Place(cluster_settings.model_copy(update={"cassandra": cassandra}), name, tmp_path / name)
     place.directory.mkdir()
     (place.directory / "shop.Order.avsc").write_text(json.dumps(ORDER))
     place.write(TABLE)
     yield place
-    admin = AdminClient(librdkafka_config(servers.kafka))
+    admin = AdminClient(librdkafka_config(cluster_settings.kafka))
     topics = [t for t in admin.list_topics(timeout=10).topics if name in t]
     for future in admin.delete_topics(topics).values() if topics else ():
         future.result(timeout=30)
-    with connected(servers.cassandra, "write") as session:
+    with connected(cluster_settings.cassandra, "write") as session:
         session.execute(f"DROP KEYSPACE IF EXISTS {name}", timeout=60)
 
 
@@ -185,9 +185,9 @@ def test_an_incompatible_schema_is_refused_by_its_subject(place: Place) -> None:
         replace(place, directory=moved).init()
 
 
-def test_the_registry_knows_what_it_was_given_and_says_so_of_all_else(servers: Settings) -> None:
+def test_the_registry_knows_what_it_was_given_and_says_so_of_all_else(registry: RegistrySettings) -> None:
     subject = f"t{uuid.uuid4().hex}-value"
-    with Registry(servers.registry) as client:
+    with Registry(registry) as client:
         schema_id = client.register(subject, ORDER)
         assert client.register(subject, ORDER) == client.schema_id(subject, ORDER) == schema_id
         assert client.compatibility(subject) == "BACKWARD_TRANSITIVE"

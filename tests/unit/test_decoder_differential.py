@@ -14,8 +14,8 @@ from fluvial.schemas.sources import SchemaMap
 from support.avro_schemas import data_of, schema_pairs, without_logical_types
 from support.batches import framed, records_of, value_at
 
-# Where the native decoder is the stricter one: fastavro takes indices from the end, overlong varints, and (when it reads,
-# not when it skips) blocks of false sizes.
+# Where the native decoder is the stricter one: fastavro takes indices from the end, overlong varints, and (when it
+# reads and does not skip) blocks of false sizes.
 STRICTER = {"BadBlockSize", "BadEnum", "BadUnionIndex", "VarintTooLong", "TooManyItems", "BadLength"}
 
 
