@@ -75,6 +75,7 @@ class Registry:
         except SchemaRegistryError as e:
             if e.error_code != _SCHEMA_NOT_FOUND:
                 raise self._unavailable(f"schema id {schema_id}", e) from e
+            self._require_subjects(schema_id)
             with self._lock:
                 self._unknown = {i: t for i, t in self._unknown.items() if self._clock() - t < self._unknown_seconds}
                 self._unknown[schema_id] = self._clock()
@@ -165,6 +166,16 @@ class Registry:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _require_subjects(self, schema_id: int) -> None:
+        """Refuse to call an id unknown by a registry without subjects: it is still loading them, or the wrong one."""
+        what = f"schema id {schema_id}"
+        try:
+            subjects = self._ask(what, self._client.get_subjects)
+        except SchemaRegistryError as e:
+            raise self._unavailable(what, e) from e
+        if not subjects:
+            raise self._unavailable(what, LookupError("it has no subjects, so it may still be loading them"))
 
     def _ask(self, what: str, call: Callable[..., Any], *arguments: Any) -> Any:
         """Call the client; its own errors are the registry's answers, all others mean that there was none."""

@@ -25,6 +25,8 @@ class FakeRegistry:
 
     def answer(self, method: str, path: list[str], body: Any) -> tuple[int, Any]:
         match (method, path):
+            case ("GET", ["subjects"]):
+                return 200, list(self.subjects)
             case ("GET", ["schemas", "ids", number]):
                 found = self.schemas.get(int(number))
                 return (200, found) if found else (404, _error(40403, f"Schema {number} not found"))

@@ -60,13 +60,19 @@ def test_a_known_schema_is_asked_for_once(server: FakeRegistry, client: Registry
 
 
 def test_an_unknown_id_is_asked_for_again_after_a_while(server: FakeRegistry, client: Registry, clock: Clock) -> None:
+    server.subjects["other"] = []
     for _ in range(3):
         with pytest.raises(UnknownSchemaError, match="unknown schema id 4"):
             client.by_id(4)
-    assert len(server.requests) == 1
+    assert server.requests.count("GET /schemas/ids/4") == 1
     server.add(4, json.dumps(READING))
     clock.now = 31.0
     assert client.by_id(4) == READING
+
+
+def test_a_registry_without_subjects_may_be_loading_and_calls_nothing_unknown(client: Registry) -> None:
+    with pytest.raises(RegistryUnavailableError, match="may still be loading"):
+        client.by_id(4)
 
 
 def test_an_id_beyond_the_registrys_range_is_unknown_without_asking(server: FakeRegistry, client: Registry) -> None:
