@@ -18,7 +18,14 @@ from fluvial.errors import SettingsError
 ENV_PREFIX = "FLUVIAL_"
 CLUSTER_FILE = "cluster.json"
 # Read by tools of this repository, not settings of a service.
-NOT_SETTINGS = {"FLUVIAL_TEST_SERVERS", "FLUVIAL_CACHE_DIR", "FLUVIAL_CLUSTER_DIR", "FLUVIAL_CONFIG", "FLUVIAL_JAVA"}
+NOT_SETTINGS = {
+    "FLUVIAL_CACHE_DIR",
+    "FLUVIAL_CLUSTER_DIR",
+    "FLUVIAL_CONFIG",
+    "FLUVIAL_JAVA",
+    "FLUVIAL_TEST_CLUSTER_DIR",
+    "FLUVIAL_TEST_SERVERS",
+}
 
 Consistency = Literal["ONE", "LOCAL_ONE", "TWO", "QUORUM", "LOCAL_QUORUM", "EACH_QUORUM", "ALL"]
 

@@ -1,6 +1,6 @@
 """From a spec, its ports and the locked jars to the servers."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from fluvial.cluster import artifacts
@@ -13,21 +13,23 @@ from fluvial.cluster.server import Server
 from fluvial.cluster.state import ClusterState
 
 
-def assemble(state: ClusterState, directory: Path, report: Report) -> dict[str, Server]:
-    """Return every server of the cluster by name, with Java and the jars at hand (fetched when they are missing).
+def assemble(state: ClusterState, names: Collection[str], directory: Path, report: Report) -> dict[str, Server]:
+    """Return the servers ``names`` of the cluster, with Java and the jars at hand (fetched when they are missing).
 
     Raises:
         ClusterError: Java or a jar cannot be had.
     """
-    java, lock, spec = find_java(), artifacts.read_lock(), state.spec
-    wanted = [*(lock["kafka"] if spec.brokers else ()), *(lock["cassandra"] if spec.nodes else ())]
+    java, lock = find_java(), artifacts.read_lock()
+    groups = {name.partition("-")[0] for name in names}
+    wanted = [a for group in ("kafka", "cassandra") if group in groups for a in lock[group]]
     found = dict(zip(wanted, artifacts.resolve(wanted, report), strict=True))
     ports = {name: server.ports for name, server in state.servers.items()}
-    servers: list[Server] = [
-        *_brokers(state, ports, directory, java, tuple(found[a] for a in lock["kafka"] if a in found)),
-        *_nodes(state, ports, directory, java, tuple(found[a] for a in lock["cassandra"] if a in found)),
-    ]
-    if spec.registry:
+    servers: list[Server] = []
+    if "kafka" in groups:
+        servers += _brokers(state, ports, directory, java, tuple(found[a] for a in lock["kafka"]))
+    if "cassandra" in groups:
+        servers += _nodes(state, ports, directory, java, tuple(found[a] for a in lock["cassandra"]))
+    if "registry" in groups:
         servers.append(
             SchemaRegistry(
                 home=artifacts.unpack(lock["registry"][0], report),
@@ -35,10 +37,10 @@ def assemble(state: ClusterState, directory: Path, report: Report) -> dict[str, 
                 port=ports["registry"]["http"],
                 management_port=ports["registry"]["management"],
                 java=java,
-                heap_mb=spec.registry_heap_mb,
+                heap_mb=state.spec.registry_heap_mb,
             )
         )
-    return {server.name: server for server in servers}
+    return {server.name: server for server in servers if server.name in names}
 
 
 def _brokers(

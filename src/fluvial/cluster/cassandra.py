@@ -124,7 +124,7 @@ class CassandraNode:
     def configuration(self) -> str:
         """Render cassandra.yaml: JSON values are YAML."""
         data = self.folder / "data"
-        # A node that is its own seed starts while others are away, but never copies data: so a new one has only the first.
+        # A node that is its own seed starts while others are away, but copies no data: a new one has only the first.
         seeds = HOSTS[: self.nodes] if self.has_joined_before else HOSTS[:1]
         megabytes = max(64, self.heap_mb // 4)
         settings: dict[str, object] = {

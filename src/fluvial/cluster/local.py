@@ -3,7 +3,7 @@
 import fcntl
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from fluvial.cluster.assemble import assemble
 from fluvial.cluster.ports import PortPicker
 from fluvial.cluster.processes import ProcessId
 from fluvial.cluster.progress import Report, Step, silent
+from fluvial.cluster.server import Server
 from fluvial.cluster.spec import ClusterSpec
 from fluvial.cluster.starting import Starter
 from fluvial.cluster.state import ClusterState, ServerState, new_kafka_cluster_id, read_state, write_state
@@ -76,19 +77,7 @@ class LocalCluster:
         Raises:
             ClusterError: a server did not start; what this call started is stopped again.
         """
-        with self._exclusive():
-            state = self._prepared(report)
-            idle = [name for name in state.spec.names if not self.is_running(name)]
-            starter = self._starter(report)
-            try:
-                servers = assemble(state, self.directory, report)
-                starter.start_all({name: servers[name] for name in idle})
-                starter.settle(servers)
-                self._publish(state)
-            except BaseException:
-                starter.aborted.set()
-                self._end(idle)
-                raise
+        self._start(self.spec.names, report, Starter.settle)
 
     def stop(self, report: Report = silent) -> list[str]:
         """End every server, whatever state it is in; return the names of those that ran."""
@@ -114,18 +103,12 @@ class LocalCluster:
         self.state_file.unlink(missing_ok=True)
 
     def start_server(self, name: str, report: Report = silent) -> None:
-        """Start one server, if it does not run, and wait until it serves.
+        """Start one server, if it does not run, and wait until it serves, however the others are.
 
         Raises:
             ClusterError: there is no such server, its port is taken, or it did not start.
         """
-        self._known(name)
-        if self.is_running(name):
-            return
-        with self._exclusive():
-            state = self._prepared(report)
-            self._starter(report).start_one(assemble(state, self.directory, report)[name])
-            self._publish(state)
+        self._start([name], report, lambda starter, servers: None)
 
     def stop_server(self, name: str) -> None:
         """End one server in order: SIGTERM, and SIGKILL when that does not help."""
@@ -165,10 +148,31 @@ class LocalCluster:
         """Return the path of a server's log."""
         return self.directory / "logs" / f"{name}.log"
 
-    def _prepared(self, report: Report) -> ClusterState:
+    def _start(
+        self, names: Sequence[str], report: Report, settle: Callable[[Starter, Mapping[str, Server]], None]
+    ) -> None:
+        with self._exclusive():
+            state = self._prepared(names, report)
+            idle = [name for name in names if not self.is_running(name)]
+            starter = Starter(self.log, self._record, report, threading.Event())
+            try:
+                servers = assemble(state, names, self.directory, report)
+                starter.start_all({name: servers[name] for name in idle})
+                settle(starter, servers)
+                self._publish(state)
+            except BaseException:
+                starter.aborted.set()
+                self._end(idle)
+                raise
+
+    def _prepared(self, names: Sequence[str], report: Report) -> ClusterState:
         """Return the state with ports chosen for every server, and record it."""
         before = read_state(self.state_file) or ClusterState(self.spec, new_kafka_cluster_id())
         spec = self.spec
+        if unknown := set(names) - set(spec.names):
+            raise ClusterError(
+                f"{self.directory} has no server {unknown.pop()!r}", hint=f"it has {', '.join(spec.names)}"
+            )
         if (before.spec.brokers, before.spec.nodes) != (spec.brokers, spec.nodes):
             held = f"{before.spec.brokers} brokers and {before.spec.nodes} nodes"
             raise ClusterError(
@@ -184,9 +188,6 @@ class LocalCluster:
         state = replace(before, spec=spec, servers=servers)
         self._save(state)
         return state
-
-    def _starter(self, report: Report) -> Starter:
-        return Starter(self.log, self._record, report, threading.Event())
 
     def _record(self, name: str, process: ProcessId | None) -> None:
         with self._lock:

@@ -68,13 +68,22 @@ class SchemaRegistry:
 
     def check(self) -> None:
         """Ask for its health, then for the subjects as a client does: before it is healthy it answers with too few."""
-        require_listening(HOST, self.management_port)
-        _get(self.management_port, "/health/ready")
-        _get(self.port, f"{API_PATH}/subjects")
+        ask_registry(HOST, self.port, self.management_port)
 
 
-def _get(port: int, path: str) -> object:
-    connection = http.client.HTTPConnection(HOST, port, timeout=5)
+def ask_registry(host: str, port: int, management_port: int) -> None:
+    """Check that the registry says it is ready, and that its Confluent API answers.
+
+    Raises:
+        NotReadyError: not yet.
+    """
+    require_listening(host, management_port)
+    _get(host, management_port, "/health/ready")
+    _get(host, port, f"{API_PATH}/subjects")
+
+
+def _get(host: str, port: int, path: str) -> object:
+    connection = http.client.HTTPConnection(host, port, timeout=5)
     try:
         connection.request("GET", path, headers={"Accept": "application/json"})
         response = connection.getresponse()
