@@ -1,8 +1,8 @@
 """Which rows are written, when they expire, and in which batches: pure functions on columns."""
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
@@ -34,6 +34,8 @@ class TablePlan:
 
     ``columns`` are the statement's markers in order, as (name, CQL type), but for the write timestamp and the time to
     live, which come last (the latter only when ``expires``). ``bucket`` names the column that is computed.
+    ``statement`` is the driver's prepared statement: it forgets statements that nobody holds, and with them the way to
+    prepare them again on a node that was restarted.
     """
 
     keyspace: str
@@ -42,8 +44,9 @@ class TablePlan:
     columns: tuple[tuple[str, str], ...]
     partition_key: tuple[str, ...]
     clustering: tuple[str, ...]
-    bucket: str
+    bucket: Literal["day", "month"]
     expires: bool
+    statement: Any = field(default=None, repr=False, compare=False)
 
     @property
     def prefix(self) -> bytes:

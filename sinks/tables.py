@@ -8,7 +8,7 @@ from cassandra.metadata import protect_name
 
 from fluvial.errors import SinkError
 from fluvial.schemas.declarations import Table
-from fluvial.sinks.rows import TablePlan
+from fluvial.sinks.rows import Owner, TablePlan
 
 _HINT = "`fluvial init` creates the tables and names what differs"
 
@@ -50,7 +50,20 @@ def plan_table(session: Any, keyspace: str, table: Table, time: str = "window_st
         clustering,
         table.bucket,
         expires,
+        prepared,
     )
+
+
+def replica_owner(session: Any, keyspace: str) -> Owner | None:
+    """Return what tells the replicas of a routing key; None on a cluster of one node, where all have the same."""
+    metadata = session.cluster.metadata
+    if len(metadata.all_hosts()) < 2:
+        return None
+
+    def owner(routing_key: bytes) -> tuple[str, ...]:
+        return tuple(sorted(str(host.endpoint) for host in metadata.get_replicas(keyspace, routing_key)))
+
+    return owner
 
 
 def _table_metadata(session: Any, keyspace: str, name: str) -> Any:

@@ -5,9 +5,9 @@ import contextlib
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from fluvial.errors import SinkError
@@ -57,6 +57,10 @@ class _Job:
             self.done.set_exception(error)
 
 
+# Job, batch, attempt, when it was sent, and what it failed of.
+_Answer = tuple[_Job, int, int, float, BaseException | None]
+
+
 class CassandraWriter:
     """Writes row batches through one session, as many at once as Cassandra bears.
 
@@ -86,6 +90,8 @@ class CassandraWriter:
         self._rng = random.Random()  # noqa: S311 — jitter
         self._in_flight = 0
         self._moved = asyncio.Event()
+        self._answers: deque[_Answer] = deque()
+        self._woken = False
         self._reminded = 0.0
         self._counts = WriterCounts()
 
@@ -146,9 +152,12 @@ class CassandraWriter:
         sent_at = self._clock()
 
         def answered(error: BaseException | None) -> None:
-            # In the driver's thread; once the loop has closed, nobody waits for the answer.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._answered, job, i, attempt, sent_at, error)
+            # In the driver's thread. One wake-up of the loop serves all answers that came in the meantime.
+            self._answers.append((job, i, attempt, sent_at, error))
+            if not self._woken:
+                self._woken = True
+                with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits for the answer
+                    loop.call_soon_threadsafe(self._handle_answers)
 
         self._in_flight += 1
         try:
@@ -157,6 +166,11 @@ class CassandraWriter:
             answered(e)
             return
         future.add_callbacks(lambda _: answered(None), answered)
+
+    def _handle_answers(self) -> None:
+        self._woken = False
+        while self._answers:
+            self._answered(*self._answers.popleft())
 
     def _answered(self, job: _Job, i: int, attempt: int, sent_at: float, error: BaseException | None) -> None:
         now = self._clock()
@@ -207,11 +221,3 @@ class CassandraWriter:
     def _resumed(self, paused_seconds: float | None) -> None:
         if paused_seconds is not None:
             log.warning("Cassandra answers again after %.1f s: the sink goes on", paused_seconds)
-
-    async def __aenter__(self) -> "CassandraWriter":
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await asyncio.to_thread(self._session.cluster.shutdown)

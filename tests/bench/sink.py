@@ -1,7 +1,7 @@
 """How many rows a second reach Cassandra: the sink's own path, and one `execute_concurrent` statement per row.
 
-Both write the same sensor_minute rows (21 columns) into one table of a keyspace of their own. The sink's path begins with
-Avro records as they are in the result topic, the per-row path with Python values.
+Both write the same sensor_minute rows (21 columns) into one table of a keyspace of their own. The sink's path begins
+with Avro records as they are in the result topic, the per-row path with Python values.
 """
 
 import asyncio
@@ -102,13 +102,13 @@ def fetched(rows: int, keys: int) -> list[RecordColumns]:
         values = encoder.encode(minute_rows(first, n, keys))
         nothing = np.zeros(n, np.int64)
         offsets = np.arange(first, first + n)
-        found.append(
-            RecordColumns(SENSOR_MINUTE.result_topic, 0, offsets, nothing, values, values, nothing, first + n)
-        )
+        found.append(RecordColumns(SENSOR_MINUTE.result_topic, 0, offsets, nothing, values, values, nothing, first + n))
     return found
 
 
-def measure_sink(settings: CassandraSettings, rows: int = 300_000, keys: int = 1_000, rows_per_batch: int = 100) -> Measured:
+def measure_sink(
+    settings: CassandraSettings, rows: int = 300_000, keys: int = 1_000, rows_per_batch: int = 100
+) -> Measured:
     """Measure Avro records → columns → packed batches → Cassandra's acknowledgement."""
     records = fetched(rows, keys)
     decoder = Decoder(
@@ -156,7 +156,7 @@ def measure_per_row(settings: CassandraSettings, rows: int = 20_000, keys: int =
     columns = minute_rows(0, rows, keys)
     columns["day"] = buckets(columns["window_start"].values, "day")
     with empty_table(settings) as session:
-        names = [c for c in session.cluster.metadata.keyspaces[KEYSPACE].tables["sensor_minute"].columns]
+        names = list(session.cluster.metadata.keyspaces[KEYSPACE].tables["sensor_minute"].columns)
         marks = ", ".join("?" for _ in names)
         prepared = session.prepare(
             f"INSERT INTO {KEYSPACE}.sensor_minute ({', '.join(names)}) VALUES ({marks}) USING TIMESTAMP ? AND TTL ?"

@@ -1,0 +1,58 @@
+"""Putting a sink together: settings, registry, codecs, a Cassandra session."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fluvial.cassandra import close, connect
+from fluvial.errors import FluvialError
+from fluvial.records import RecordColumns, RowError
+from fluvial.schemas.avro import DatumWriter, load_schema
+from fluvial.schemas.catalog import DEAD_LETTER, Catalog
+from fluvial.schemas.decoder import Decoder
+from fluvial.schemas.registry import Registry
+from fluvial.settings import Settings
+from fluvial.sinks.app import Sink, SinkTopic
+from fluvial.sinks.targets import readings_target, result_target
+from fluvial.stream_apps.dead_letters import dead_letters
+from fluvial.stream_apps.plan import chosen
+from fluvial.transport.publisher import OutRecord
+
+READINGS_TOPIC = "iot.readings"
+
+
+def build_sink(settings: Settings, catalog: Catalog, registry: Registry) -> Sink:
+    """Return the sink of the pipelines that the settings choose; asks the registry and connects to Cassandra.
+
+    Raises:
+        CassandraError: Cassandra cannot be reached.
+        SinkError: a table is missing or another than declared.
+        SchemaError: a schema is not registered.
+        PipelineError: the settings name an unknown pipeline.
+    """
+    pipelines = chosen(catalog.pipelines, settings.worker.pipelines)
+    writer = _dead_letter_writer(registry, pipelines[0].result_topic)
+
+    def set_aside(records: RecordColumns, errors: Sequence[RowError]) -> Sequence[OutRecord]:
+        return [OutRecord(d.key, writer.write(d.fields)) for d in dead_letters(records, list(errors))]
+
+    topics = [
+        SinkTopic(
+            p.result_topic, result_target(p.table), Decoder(catalog.schema_of(p.result_topic), registry), set_aside
+        )
+        for p in pipelines
+    ]
+    if settings.sink.raw_readings:
+        # The worker sets the bad records of event topics aside.
+        decoder = Decoder(catalog.schema_of(READINGS_TOPIC), registry)
+        topics.append(SinkTopic(READINGS_TOPIC, readings_target(), decoder, None))
+    session: Any = connect(settings.cassandra, "write")
+    try:
+        return Sink(settings.kafka, settings.sink, settings.cassandra, session, topics)
+    except FluvialError:
+        close(session)
+        raise
+
+
+def _dead_letter_writer(registry: Registry, topic: str) -> DatumWriter:
+    schema = load_schema(DEAD_LETTER)
+    return DatumWriter(schema, registry.schema_id(f"{topic}.dead-letter-value", schema))
