@@ -13,7 +13,7 @@ from support.transport import (
     produce,
     rows,
     running,
-    topic,
+    fresh_topic,
     transaction,
 )
 
@@ -29,7 +29,7 @@ pytestmark = [
 @pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
 async def test_every_codec_is_read(kafka: KafkaSettings, codec: str) -> None:
     values = [f"value-{i}".encode() * 10 for i in range(2000)]
-    with topic(kafka) as name:
+    with fresh_topic(kafka) as name:
         produce(kafka, name, values, codec=codec)
         app = app_for(kafka, name, group_id())
         seen: list[tuple[int, bytes | None]] = []
@@ -45,7 +45,7 @@ async def test_every_codec_is_read(kafka: KafkaSettings, codec: str) -> None:
 
 
 async def test_aborted_transactions_are_not_seen_and_their_offsets_are_committed(kafka: KafkaSettings) -> None:
-    with topic(kafka) as name:
+    with fresh_topic(kafka) as name:
         for number, commit in enumerate([True, False, True, False]):
             with transaction(kafka, commit=commit) as producer:
                 for i in range(3):
@@ -66,7 +66,7 @@ async def test_aborted_transactions_are_not_seen_and_their_offsets_are_committed
 
 
 async def test_an_open_transaction_holds_the_reader_back(kafka: KafkaSettings) -> None:
-    with topic(kafka) as name:
+    with fresh_topic(kafka) as name:
         app = app_for(kafka, name, group_id())
         seen: list[bytes | None] = []
 
@@ -93,7 +93,7 @@ async def test_positions_say_where_to_read_and_missing_ones_mean_earliest(kafka:
         asked.append(tps)
         return {TP(name, 0): 7}
 
-    with topic(kafka, partitions=2) as name:
+    with fresh_topic(kafka, partitions=2) as name:
         for partition in (0, 1):
             produce(kafka, name, [b"%d" % i for i in range(10)], partition=partition, codec="lz4")
         group = group_id()
@@ -113,7 +113,7 @@ async def test_positions_say_where_to_read_and_missing_ones_mean_earliest(kafka:
 
 
 async def test_a_seek_drops_what_was_buffered(kafka: KafkaSettings) -> None:
-    with topic(kafka) as name:
+    with fresh_topic(kafka) as name:
         produce(kafka, name, [b"%d" % i for i in range(100)])
         group = group_id()
         app = app_for(kafka, name, group)
@@ -133,7 +133,7 @@ async def test_a_seek_drops_what_was_buffered(kafka: KafkaSettings) -> None:
 
 
 async def test_a_seek_while_batches_wait_delivers_nothing_stale(kafka: KafkaSettings) -> None:
-    with topic(kafka) as name:
+    with fresh_topic(kafka) as name:
         produce(kafka, name, [b"x" * 1000 for _ in range(400)])
         group = group_id()
         app = app_for(kafka, name, group, fetch_bytes=20_000, buffered_batches=4)
@@ -160,7 +160,7 @@ async def test_a_seek_while_batches_wait_delivers_nothing_stale(kafka: KafkaSett
 
 
 async def test_a_per_event_agent_runs_beside_a_batch_agent(kafka: KafkaSettings) -> None:
-    with topic(kafka) as batched, topic(kafka) as single:
+    with fresh_topic(kafka) as batched, fresh_topic(kafka) as single:
         produce(kafka, batched, [b"b%d" % i for i in range(50)], codec="zstd")
         produce(kafka, single, [b"s%d" % i for i in range(50)], codec="zstd")
         group = group_id()

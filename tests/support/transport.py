@@ -17,7 +17,7 @@ from fluvial.transport.connection import librdkafka_config
 
 
 @contextmanager
-def topic(kafka: KafkaSettings, partitions: int = 1, **config: str) -> Iterator[str]:
+def fresh_topic(kafka: KafkaSettings, partitions: int = 1, **config: str) -> Iterator[str]:
     """Create a topic of a unique name, and delete it afterwards."""
     name = f"test-{uuid.uuid4().hex[:12]}"
     admin = AdminClient(librdkafka_config(kafka))

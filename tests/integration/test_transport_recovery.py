@@ -1,0 +1,348 @@
+"""What is acknowledged, what never is, and where a worker reads on: on a real Kafka."""
+
+import asyncio
+
+import pytest
+from faust.types import TP
+from support.transport import (
+    app_for,
+    committed,
+    ends,
+    eventually,
+    failure_of,
+    fresh_topic,
+    group_id,
+    produce,
+    running,
+)
+
+from fluvial.errors import ProvisioningError, TransportError
+from fluvial.settings import KafkaSettings
+from fluvial.transport.batches import FetchedBatch
+
+pytestmark = [
+    pytest.mark.integration,
+    # Faust passes its loop to aiokafka, which warns about that.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+NONE = -1001
+
+
+class BadDay(Exception):
+    """What an agent of these tests raises."""
+
+
+async def test_an_exception_is_never_acknowledged_and_the_next_worker_reads_the_batch_again(
+    kafka: KafkaSettings,
+) -> None:
+    with fresh_topic(kafka) as name:
+        group = group_id()
+        produce(kafka, name, [b"good"])
+        first = app_for(kafka, name, group)
+
+        @first.agent(first.batch_topic(name))
+        async def fails(stream):
+            async for batch in stream:
+                if batch.first_offset >= 1:
+                    raise BadDay
+                await eventually(lambda: committed(kafka, group, name) == [0])
+                produce(kafka, name, [b"bad"])
+
+        assert isinstance(await failure_of(first), BadDay)
+        assert committed(kafka, group, name)[0] <= 1
+
+        second = app_for(kafka, name, group)
+        seen: list[int] = []
+
+        @second.agent(second.batch_topic(name))
+        async def works(stream):
+            async for batch in stream:
+                seen.extend(batch.columns().offset.tolist())
+
+        async with running(second):
+            await eventually(lambda: committed(kafka, group, name) == [2])
+        assert 1 in seen
+
+
+async def test_a_per_event_agent_that_raises_acknowledges_nothing_either(kafka: KafkaSettings) -> None:
+    with fresh_topic(kafka) as batched, fresh_topic(kafka) as single:
+        produce(kafka, single, [b"1", b"2", b"3"])
+        group = group_id()
+        app = app_for(kafka, batched, group)
+
+        @app.agent(app.batch_topic(batched))
+        async def batches(stream):
+            async for _ in stream:
+                pass
+
+        @app.agent(app.topic(single))
+        async def each(stream):
+            async for value in stream:
+                if value == b"2":
+                    raise BadDay
+
+        assert isinstance(await failure_of(app), BadDay)
+        assert committed(kafka, group, single)[0] in (NONE, 0, 1)
+
+
+async def test_a_take_that_is_torn_down_acknowledges_nothing(kafka: KafkaSettings) -> None:
+    with fresh_topic(kafka) as batched, fresh_topic(kafka) as single:
+        produce(kafka, single, [b"%d" % i for i in range(10)])
+        group = group_id()
+        app = app_for(kafka, batched, group)
+
+        @app.agent(app.topic(single))
+        async def each(stream):
+            async for _ in stream.take(10, within=1):
+                raise BadDay
+
+        assert isinstance(await failure_of(app), BadDay)
+        assert committed(kafka, group, single)[0] in (NONE, 0)
+
+
+async def test_a_record_that_cannot_be_decoded_stops_the_worker_unacknowledged(kafka: KafkaSettings) -> None:
+    with fresh_topic(kafka) as batched, fresh_topic(kafka) as single:
+        produce(kafka, single, [b'{"a": 1}', b"not json"])
+        group = group_id()
+        app = app_for(kafka, batched, group)
+
+        @app.agent(app.topic(single, value_serializer="json"))
+        async def each(stream):
+            async for _ in stream:
+                pass
+
+        error = await failure_of(app)
+        assert isinstance(error, TransportError)
+        assert f"{single}[0]@1" in str(error)
+        assert committed(kafka, group, single)[0] in (NONE, 0, 1)
+
+
+async def test_a_panic_of_native_code_stops_the_worker(kafka: KafkaSettings) -> None:
+    class Panic(BaseException):
+        """As pyo3's PanicException."""
+
+    with fresh_topic(kafka) as name:
+        produce(kafka, name, [b"1"])
+        app = app_for(kafka, name, group_id())
+
+        @app.agent(app.batch_topic(name))
+        async def fails(stream):
+            async for _ in stream:
+                raise Panic
+
+        error = await failure_of(app)
+        assert isinstance(error, TransportError)
+        assert "Panic" in str(error)
+
+
+async def test_batches_finished_out_of_order_commit_only_the_finished_prefix(kafka: KafkaSettings) -> None:
+    with fresh_topic(kafka) as name:
+        produce(kafka, name, [b"x" * 1000 for _ in range(100)])
+        group = group_id()
+        app = app_for(kafka, name, group, fetch_bytes=20_000)
+        held: list[FetchedBatch] = []
+
+        @app.agent(app.batch_topic(name))
+        async def hold(stream):
+            async for batch in stream:
+                batch.hold()
+                held.append(batch)
+
+        async with running(app):
+            await eventually(lambda: bool(held) and held[-1].next_offset == 100)
+            assert len(held) >= 4
+            for batch in held[1:]:
+                batch.ack()
+            await app.consumer.commit()
+            assert committed(kafka, group, name) == [0]
+            held[0].ack()
+            await eventually(lambda: committed(kafka, group, name) == [100])
+
+
+async def test_a_position_whose_records_are_deleted_stops_the_worker_with_an_explanation(kafka: KafkaSettings) -> None:
+    from confluent_kafka import TopicPartition
+    from confluent_kafka.admin import AdminClient
+
+    from fluvial.transport.connection import librdkafka_config
+
+    with fresh_topic(kafka) as name:
+        produce(kafka, name, [b"%d" % i for i in range(10)])
+        admin = AdminClient(librdkafka_config(kafka))
+        for deleted in admin.delete_records([TopicPartition(name, 0, 6)]).values():
+            deleted.result(30)
+
+        async def positions(tps: frozenset[TP]) -> dict[TP, int]:
+            return {TP(name, 0): 4}
+
+        app = app_for(kafka, name, group_id(), positions=positions)
+
+        @app.agent(app.batch_topic(name))
+        async def collect(stream):
+            async for _ in stream:
+                pass
+
+        error = await failure_of(app)
+        assert isinstance(error, TransportError)
+        assert "2 offsets were deleted unread" in str(error)
+
+
+async def test_a_position_beyond_the_end_stops_the_worker_with_an_explanation(kafka: KafkaSettings) -> None:
+    async def positions(tps: frozenset[TP]) -> dict[TP, int]:
+        return {TP(name, 0): 1_000_000}
+
+    with fresh_topic(kafka) as name:
+        produce(kafka, name, [b"1"])
+        app = app_for(kafka, name, group_id(), positions=positions)
+
+        @app.agent(app.batch_topic(name))
+        async def collect(stream):
+            async for _ in stream:
+                pass
+
+        error = await failure_of(app)
+        assert isinstance(error, TransportError)
+        assert "has no offset 1000000; it has the offsets 0 to 0 now" in str(error)
+
+
+async def test_a_missing_topic_or_another_partition_count_is_refused_at_start(kafka: KafkaSettings) -> None:
+    missing = app_for(kafka, "test-that-nobody-made", group_id())
+    assert isinstance(await failure_of(missing), ProvisioningError)
+    with fresh_topic(kafka, partitions=2) as name:
+        other = app_for(kafka, name, group_id(), partitions=4)
+        error = await failure_of(other)
+        assert isinstance(error, ProvisioningError)
+        assert "has 2 partitions, not 4" in str(error)
+
+
+async def test_a_held_batch_that_is_never_acknowledged_is_a_stall(kafka: KafkaSettings) -> None:
+    with fresh_topic(kafka) as name:
+        produce(kafka, name, [b"1"])
+        app = app_for(kafka, name, group_id(), stall_seconds=2)
+
+        @app.agent(app.batch_topic(name))
+        async def forgets(stream):
+            async for batch in stream:
+                batch.hold()
+
+        error = await failure_of(app)
+        assert isinstance(error, TransportError)
+        assert f"{name}[0] at 0 of 1" in str(error)
+
+
+async def test_an_expected_wait_is_not_a_stall(kafka: KafkaSettings) -> None:
+    with fresh_topic(kafka) as name:
+        produce(kafka, name, [b"1"])
+        group = group_id()
+        app = app_for(kafka, name, group, stall_seconds=1)
+
+        @app.agent(app.batch_topic(name))
+        async def waits(stream):
+            async for _ in stream:
+                with app.expected_wait("the database is away"):
+                    await asyncio.sleep(3)
+
+        async with running(app):
+            await eventually(lambda: committed(kafka, group, name) == ends(kafka, name))
+
+
+async def test_two_workers_share_and_hand_over_without_losing_or_repeating(kafka: KafkaSettings) -> None:
+    partitions, total = 4, 400
+    with fresh_topic(kafka, partitions=partitions) as name:
+        group = group_id()
+        done: dict[TP, int] = {}  # the "checkpoints": where each partition is to be read on
+        seen: dict[TP, list[int]] = {TP(name, p): [] for p in range(partitions)}
+        revoked: list[frozenset[TP]] = []
+
+        def worker() -> object:
+            async def positions(tps: frozenset[TP]) -> dict[TP, int]:
+                return {tp: done[tp] for tp in tps if tp in done}
+
+            async def on_revoked(tps: frozenset[TP]) -> None:
+                revoked.append(tps)
+
+            app = app_for(kafka, name, group, positions=positions, on_revoked=on_revoked, fetch_bytes=5_000)
+
+            @app.agent(app.batch_topic(name))
+            async def collect(stream):
+                async for batch in stream:
+                    tp = TP(batch.topic, batch.partition)
+                    offsets = batch.columns().offset.tolist()
+                    await asyncio.sleep(0.01)
+                    seen[tp].extend(offsets)
+                    done[tp] = batch.next_offset
+
+            return app
+
+        def publish(count: int) -> None:
+            for p in range(partitions):
+                produce(kafka, name, [b"x" * 200] * (count // partitions), partition=p)
+
+        first, second = worker(), worker()
+        async with running(first):
+            publish(total // 2)
+            await eventually(lambda: sum(map(len, seen.values())) >= total // 4)
+            async with running(second):
+                await eventually(lambda: len(second.consumer.prefixes) == 2 and len(first.consumer.prefixes) == 2)
+                publish(total // 2)
+                await eventually(lambda: sum(map(len, seen.values())) >= total)
+            await eventually(lambda: len(first.consumer.prefixes) == partitions)
+            await eventually(lambda: committed(kafka, group, name, partitions) == [total // partitions] * partitions)
+        assert all(offsets == list(range(total // partitions)) for offsets in seen.values())
+        assert frozenset(seen) in revoked  # the eager protocol takes everything, and stopping hands over the rest
+
+
+async def test_an_agent_that_is_stuck_does_not_hold_a_rebalance_for_ever(kafka: KafkaSettings) -> None:
+    with fresh_topic(kafka, partitions=2) as name:
+        produce(kafka, name, [b"1"])
+        group = group_id()
+        stuck, other = (app_for(kafka, name, group, drain_seconds=2) for _ in range(2))
+        at_work = asyncio.Event()
+
+        @stuck.agent(stuck.batch_topic(name))
+        async def hangs(stream):
+            async for _ in stream:
+                at_work.set()
+                await asyncio.sleep(3600)
+
+        @other.agent(other.batch_topic(name))
+        async def works(stream):
+            async for _ in stream:
+                pass
+
+        failing = asyncio.ensure_future(failure_of(stuck, 60))
+        await at_work.wait()
+        async with running(other):
+            error = await failing
+            assert isinstance(error, TransportError)
+            assert "did not finish" in str(error)
+            await eventually(lambda: committed(kafka, group, name, 2)[0] == 1)
+
+
+async def test_stopping_commits_what_is_finished_and_asks_for_the_hand_over_once(kafka: KafkaSettings) -> None:
+    with fresh_topic(kafka) as name:
+        produce(kafka, name, [b"1", b"2"])
+        group = group_id()
+        revoked: list[frozenset[TP]] = []
+        held: list[FetchedBatch] = []
+
+        async def on_revoked(tps: frozenset[TP]) -> None:
+            revoked.append(tps)
+            for batch in held:
+                batch.ack()
+
+        app = app_for(kafka, name, group, on_revoked=on_revoked)
+        app.conf.broker_commit_interval = 60.0
+
+        @app.agent(app.batch_topic(name))
+        async def hold(stream):
+            async for batch in stream:
+                batch.hold()
+                held.append(batch)
+
+        async with running(app):
+            await eventually(lambda: bool(held) and held[-1].next_offset == 2)
+        assert revoked == [frozenset({TP(name, 0)})]
+        assert committed(kafka, group, name) == [2]
+
+
