@@ -1,6 +1,6 @@
 """``fluvial up``, ``down`` and ``status``."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,6 +14,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of the local cluster."""
     app.command()(up)
     app.command()(down)
+    app.command()(status)
 
 
 def up(
@@ -69,6 +70,27 @@ def down(
     if delete:
         cluster.wipe()
     typer.echo(f"Stopped {', '.join(stopped)}." if stopped else f"Nothing runs in {cluster.directory}.")
+
+
+def status(
+    output: Annotated[Literal["text", "json"], typer.Option("--format", help="How to print it.")] = "text",
+) -> None:
+    """Show the servers, topics, lag of the consumer groups, and tables, of the local cluster or wherever settings lead.
+
+    Exits 1 when something does not run or does not answer.
+
+    Example: fluvial status
+    """
+    from fluvial.cli import status_view
+    from fluvial.cluster import LocalCluster
+    from fluvial.services.status import ask
+    from fluvial.settings import cluster_dir, load_settings
+
+    servers = LocalCluster(cluster_dir()).status()
+    found = ask(load_settings())
+    typer.echo(status_view.as_json(servers, found) if output == "json" else status_view.as_text(servers, found))
+    if not found.ok or not all(s.running for s in servers):
+        raise typer.Exit(1)
 
 
 def _spec(held: "ClusterSpec | None", brokers: int | None, nodes: int | None, registry: bool | None) -> "ClusterSpec":

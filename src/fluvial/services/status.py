@@ -1,0 +1,220 @@
+"""What Kafka, the registry and Cassandra say of themselves, each asked on its own: one that is away hides no other."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fluvial.errors import FluvialError
+from fluvial.settings import CassandraSettings, KafkaSettings, RegistrySettings, Settings
+
+TIMEOUT_SECONDS = 5.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TopicStatus:
+    """A topic; ``records`` is what its log spans (compaction and transaction markers leave fewer)."""
+
+    name: str
+    partitions: int
+    replicas: int
+    under_replicated: int
+    records: int
+
+
+@dataclass(frozen=True)
+class GroupStatus:
+    """A consumer group in one topic: how many records it has still to handle."""
+
+    group: str
+    state: str
+    topic: str
+    lag: int
+
+
+@dataclass(frozen=True)
+class KafkaStatus:
+    """The brokers that are up, the topics (internal ones left out) and the groups."""
+
+    brokers: tuple[str, ...]
+    topics: tuple[TopicStatus, ...]
+    groups: tuple[GroupStatus, ...]
+
+
+@dataclass(frozen=True)
+class RegistryStatus:
+    """The subjects that have schemas."""
+
+    url: str
+    subjects: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """A Cassandra node as the driver sees it."""
+
+    address: str
+    datacenter: str
+    version: str
+    up: bool
+
+
+@dataclass(frozen=True)
+class TableStatus:
+    """A table of the keyspace; ``mebibytes`` on disk of the node that was asked, None while nothing is."""
+
+    name: str
+    mebibytes: int | None
+
+
+@dataclass(frozen=True)
+class CassandraStatus:
+    """The nodes, and the keyspace's tables."""
+
+    nodes: tuple[NodeStatus, ...]
+    keyspace: str
+    tables: tuple[TableStatus, ...]
+
+
+@dataclass(frozen=True)
+class Away:
+    """A service that does not answer, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """All three."""
+
+    kafka: KafkaStatus | Away
+    registry: RegistryStatus | Away
+    cassandra: CassandraStatus | Away
+
+    @property
+    def ok(self) -> bool:
+        """Whether all three answer and every node is up."""
+        if isinstance(self.kafka, Away) or isinstance(self.registry, Away) or isinstance(self.cassandra, Away):
+            return False
+        return all(n.up for n in self.cassandra.nodes)
+
+
+def ask(settings: Settings) -> Status:
+    """Ask all three at once."""
+    with ThreadPoolExecutor(3) as pool:
+        kafka = pool.submit(_answer, lambda: kafka_status(settings.kafka))
+        registry = pool.submit(_answer, lambda: registry_status(settings.registry))
+        cassandra = pool.submit(_answer, lambda: cassandra_status(settings.cassandra))
+        return Status(kafka.result(), registry.result(), cassandra.result())
+
+
+def kafka_status(settings: KafkaSettings) -> KafkaStatus:
+    """Ask Kafka.
+
+    Raises:
+        FluvialError: it does not answer.
+    """
+    from confluent_kafka import KafkaException, TopicPartition
+    from confluent_kafka.admin import AdminClient, OffsetSpec
+
+    from fluvial.transport.connection import librdkafka_config
+
+    admin = AdminClient(librdkafka_config(settings) | {"log_level": 0})
+    try:
+        metadata = admin.list_topics(timeout=TIMEOUT_SECONDS)
+        topics = {name: t for name, t in sorted(metadata.topics.items()) if not name.startswith("__")}
+        places = [TopicPartition(name, p) for name, t in topics.items() for p in t.partitions]
+        begins = _offsets(admin, places, OffsetSpec.earliest())
+        ends = _offsets(admin, places, OffsetSpec.latest())
+        groups = _groups(admin, begins, ends)
+    except KafkaException as e:
+        raise FluvialError(f"Kafka at {settings.brokers} does not answer: {e.args[0].str()}") from None
+    brokers = tuple(f"{b.host}:{b.port}" for _, b in sorted(metadata.brokers.items()))
+    return KafkaStatus(brokers, tuple(_topic(name, t, begins, ends) for name, t in topics.items()), groups)
+
+
+def registry_status(settings: RegistrySettings) -> RegistryStatus:
+    """Ask the registry.
+
+    Raises:
+        FluvialError: it does not answer.
+    """
+    import httpx
+
+    password = settings.password.get_secret_value() if settings.password else ""
+    auth = (settings.username, password) if settings.username is not None else None
+    url = f"{settings.url.rstrip('/')}/subjects"
+    try:
+        subjects = httpx.get(url, auth=auth, timeout=TIMEOUT_SECONDS).raise_for_status().json()
+    except (httpx.HTTPError, ValueError) as e:
+        raise FluvialError(f"the registry at {settings.url} does not answer: {str(e).splitlines()[0]}") from None
+    return RegistryStatus(settings.url, tuple(sorted(subjects)))
+
+
+def cassandra_status(settings: CassandraSettings) -> CassandraStatus:
+    """Ask Cassandra.
+
+    Raises:
+        FluvialError: it does not answer.
+    """
+    from fluvial.cassandra import connected
+
+    keyspace = settings.keyspace
+    with connected(settings, "read") as session:
+        hosts = sorted(session.cluster.metadata.all_hosts(), key=lambda h: str(h.address))
+        nodes = tuple(NodeStatus(h.address, h.datacenter, str(h.release_version), bool(h.is_up)) for h in hosts)
+        tables = session.execute("SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", [keyspace])
+        sizes = session.execute(
+            "SELECT table_name, mebibytes FROM system_views.disk_usage WHERE keyspace_name = %s", [keyspace]
+        )
+        by_name = {row.table_name: row.mebibytes for row in sizes}
+        return CassandraStatus(
+            nodes, keyspace, tuple(TableStatus(row.table_name, by_name.get(row.table_name)) for row in tables)
+        )
+
+
+def _answer(ask_one: Callable[[], T]) -> T | Away:
+    try:
+        return ask_one()
+    except FluvialError as e:
+        return Away(e.message)
+
+
+def _topic(name: str, topic: Any, begins: dict[Any, int], ends: dict[Any, int]) -> TopicStatus:
+    partitions = topic.partitions.values()
+    return TopicStatus(
+        name,
+        partitions=len(partitions),
+        replicas=max((len(p.replicas) for p in partitions), default=0),
+        under_replicated=sum(len(p.isrs) < len(p.replicas) for p in partitions),
+        records=sum(ends[name, p.id] - begins[name, p.id] for p in partitions),
+    )
+
+
+def _groups(admin: Any, begins: dict[Any, int], ends: dict[Any, int]) -> tuple[GroupStatus, ...]:
+    from confluent_kafka import ConsumerGroupTopicPartitions
+
+    listed = admin.list_consumer_groups(request_timeout=TIMEOUT_SECONDS).result().valid
+    found = []
+    for group in sorted(listed, key=lambda g: str(g.group_id)):
+        request = [ConsumerGroupTopicPartitions(group.group_id)]
+        answer = admin.list_consumer_group_offsets(request, request_timeout=TIMEOUT_SECONDS)[group.group_id].result()
+        lags: dict[str, int] = {}
+        for place in answer.topic_partitions:
+            at = (place.topic, place.partition)
+            if at in ends:
+                begun = max(place.offset, begins[at])
+                lags[place.topic] = lags.get(place.topic, 0) + max(0, ends[at] - begun)
+        found += [
+            GroupStatus(group.group_id, group.state.name.lower(), topic, lag) for topic, lag in sorted(lags.items())
+        ]
+    return tuple(found)
+
+
+def _offsets(admin: Any, places: list[Any], spec: Any) -> dict[tuple[str, int], int]:
+    if not places:
+        return {}
+    futures = admin.list_offsets(dict.fromkeys(places, spec), request_timeout=TIMEOUT_SECONDS)
+    return {(place.topic, place.partition): future.result().offset for place, future in futures.items()}
