@@ -1,0 +1,121 @@
+"""What the readers of files have in common: a file in chunks of rows, only the columns that are asked for."""
+
+import gzip
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+import pyarrow as pa
+
+from fluvial.errors import FluvialError
+from fluvial.producers.rejections import Rejected
+from fluvial.records import I64
+
+
+class ImportFileError(FluvialError):
+    """A file cannot be imported as it was asked for; nothing has been published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Melted:
+    """A measure column and the metric of its readings.
+
+    With ``every_leaf`` it stands for all numbers below ``column`` ('' is the top), metrics by their paths from there.
+    """
+
+    metric: str
+    column: str
+    every_leaf: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """The cells of one melted column. ``sparse``: what a row does not have is absent there, not null."""
+
+    metric: str
+    cells: pa.Array
+    sparse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """n rows of a file.
+
+    ``columns`` has an array of n cells per asked-for column; ``melted`` has n cells per measure. ``line`` are
+    line numbers from 1 (rows in Parquet). ``rejected`` are lines that are not even rows. ``raw(i)`` is row i as it
+    stands in the file. ``lines`` counts what was read, blank lines aside; ``position`` is bytes of the file so far.
+    """
+
+    columns: Mapping[str, pa.Array]
+    melted: Sequence[Measure]
+    line: I64
+    rejected: Sequence[Rejected]
+    raw: Callable[[int], str]
+    lines: int
+    position: int
+
+    def __len__(self) -> int:
+        return len(self.line)
+
+
+class Source(Protocol):
+    """A file of one format."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        ...
+
+    def missing(self, columns: Sequence[str]) -> list[str]:
+        """Return those columns that the file does not have."""
+        ...
+
+    def available(self) -> list[str]:
+        """Return the names that can be asked for, for people."""
+        ...
+
+    def last_name(self, column: str) -> str:
+        """Return the last component of a column's path: the metric of its readings."""
+        ...
+
+    def leaves(self, prefix: str) -> list[str]:
+        """Return the numeric columns below a prefix ('' is all); empty where there are none."""
+        ...
+
+    def chunks(self, columns: Sequence[str], melted: Sequence[Melted]) -> Iterator[Chunk]:
+        """Read the file from its start."""
+        ...
+
+
+class Blocks:
+    """The bytes of a plain or gzipped file in blocks; ``position`` counts those of the file itself."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._size = size
+        self._raw = path.open("rb")
+        packed = self._raw.read(2) == b"\x1f\x8b"
+        self._raw.seek(0)
+        self._file = cast(BinaryIO, gzip.GzipFile(fileobj=self._raw)) if packed else self._raw
+        self.position = 0
+        self.damage: str | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield blocks; a damaged gzip stream ends early and leaves its story in ``damage``."""
+        with self._raw:
+            while True:
+                try:
+                    block = self._file.read(self._size)
+                except (EOFError, zlib.error, gzip.BadGzipFile) as e:
+                    self.damage = f"the compressed file is damaged from here on: {e}"
+                    return
+                if not block:
+                    return
+                self.position = self._raw.tell()
+                yield block
+
+
+def damaged(line: int, story: str) -> Rejected:
+    """Return the entry for a file that could not be read to its end."""
+    return Rejected(line, story, "")

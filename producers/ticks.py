@@ -1,0 +1,15 @@
+"""Ticks as records: a null value and an instant in a header (docs/reference/semantics.md)."""
+
+from fluvial.transport.publisher import OutRecord
+
+TICK_HEADER = "fluvial-tick"
+
+
+def keyed_tick(key: bytes, instant: int) -> OutRecord:
+    """Return the record that says: no event of this key before ``instant`` (epoch ms) will follow."""
+    return OutRecord(key, None, ((TICK_HEADER, b"%d" % instant),))
+
+
+def partition_tick(partition: int, instant: int) -> OutRecord:
+    """Return the record that says: no event before ``instant`` (epoch ms) will follow in this partition."""
+    return OutRecord(None, None, ((TICK_HEADER, b"%d" % instant),), partition)
