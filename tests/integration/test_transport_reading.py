@@ -4,20 +4,20 @@ import asyncio
 
 import pytest
 from faust.types import TP
+
+from fluvial.settings import KafkaSettings
 from support.transport import (
     app_for,
     committed,
     ends,
     eventually,
+    fresh_topic,
     group_id,
     produce,
     rows,
     running,
-    fresh_topic,
     transaction,
 )
-
-from fluvial.settings import KafkaSettings
 
 pytestmark = [
     pytest.mark.integration,

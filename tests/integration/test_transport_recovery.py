@@ -4,6 +4,10 @@ import asyncio
 
 import pytest
 from faust.types import TP
+
+from fluvial.errors import ProvisioningError, TransportError
+from fluvial.settings import KafkaSettings
+from fluvial.transport.batches import FetchedBatch
 from support.transport import (
     app_for,
     committed,
@@ -15,10 +19,6 @@ from support.transport import (
     produce,
     running,
 )
-
-from fluvial.errors import ProvisioningError, TransportError
-from fluvial.settings import KafkaSettings
-from fluvial.transport.batches import FetchedBatch
 
 pytestmark = [
     pytest.mark.integration,
@@ -138,7 +138,8 @@ async def test_a_panic_of_native_code_stops_the_worker(kafka: KafkaSettings) -> 
 
 async def test_batches_finished_out_of_order_commit_only_the_finished_prefix(kafka: KafkaSettings) -> None:
     with fresh_topic(kafka) as name:
-        produce(kafka, name, [b"x" * 1000 for _ in range(100)])
+        for _ in range(5):
+            produce(kafka, name, [b"x" * 1000] * 20)
         group = group_id()
         app = app_for(kafka, name, group, fetch_bytes=20_000)
         held: list[FetchedBatch] = []
@@ -234,13 +235,13 @@ async def test_an_expected_wait_is_not_a_stall(kafka: KafkaSettings) -> None:
     with fresh_topic(kafka) as name:
         produce(kafka, name, [b"1"])
         group = group_id()
-        app = app_for(kafka, name, group, stall_seconds=1)
+        app = app_for(kafka, name, group, stall_seconds=2)
 
         @app.agent(app.batch_topic(name))
         async def waits(stream):
             async for _ in stream:
                 with app.expected_wait("the database is away"):
-                    await asyncio.sleep(3)
+                    await asyncio.sleep(5)
 
         async with running(app):
             await eventually(lambda: committed(kafka, group, name) == ends(kafka, name))
@@ -344,5 +345,3 @@ async def test_stopping_commits_what_is_finished_and_asks_for_the_hand_over_once
             await eventually(lambda: bool(held) and held[-1].next_offset == 2)
         assert revoked == [frozenset({TP(name, 0)})]
         assert committed(kafka, group, name) == [2]
-
-

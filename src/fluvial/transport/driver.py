@@ -170,6 +170,14 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
         self.wake()
         return counted
 
+    async def _wait_for_ack(self, timeout: float) -> None:  # noqa: ASYNC109 — the base's signature
+        # The base swallows a cancellation here, and with it every deadline around it.
+        self._waiting_for_ack = self.loop.create_future()
+        try:
+            await asyncio.wait([self._waiting_for_ack], timeout=timeout)
+        finally:
+            self._waiting_for_ack = None
+
     def wake(self) -> None:
         """Wake whoever waits for agents to finish."""
         notify(self._waiting_for_ack)

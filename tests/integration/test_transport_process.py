@@ -1,0 +1,93 @@
+"""Worker processes: what a signal or a failure leaves behind, and their exit status."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from fluvial.settings import KafkaSettings
+from support import batch_worker
+from support.transport import committed, eventually, fresh_topic, group_id, produce
+
+pytestmark = pytest.mark.integration
+
+
+@contextmanager
+def worker(kafka: KafkaSettings, name: str, group: str, file: Path, mode: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a worker process, whose output goes to FILE.log; kill it when the block is left."""
+    command = [sys.executable, batch_worker.__file__, kafka.brokers, name, group, str(file), mode]
+    with Path(f"{file}.log").open("ab") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        yield process
+        process.kill()
+
+
+async def exit_status(process: subprocess.Popen[bytes]) -> int:
+    """Wait until the process has ended by itself."""
+    return await asyncio.to_thread(process.wait, 60)
+
+
+def finished(file: Path) -> list[tuple[int, int]]:
+    """Return the batches that workers finished, as offset ranges."""
+    text = file.read_text() if file.exists() else ""
+    return [(int(a), int(b)) for a, b in (line.split() for line in text.splitlines())]
+
+
+def lots(kafka: KafkaSettings, name: str) -> None:
+    """Produce 40 record batches of some 1 kB."""
+    for _ in range(40):
+        produce(kafka, name, [b"x" * 100] * 10)
+
+
+async def test_sigterm_finishes_the_batch_in_hand_commits_and_exits_with_zero(
+    kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    with fresh_topic(kafka) as name:
+        lots(kafka, name)
+        group, file = group_id(), tmp_path / "finished"
+        with worker(kafka, name, group, file, "work") as first:
+            await eventually(lambda: len(finished(file)) >= 2)
+            first.send_signal(signal.SIGTERM)
+            assert await exit_status(first) == 0
+        assert committed(kafka, group, name) == [finished(file)[-1][1]]
+        with worker(kafka, name, group, file, "work") as second:
+            await eventually(lambda: finished(file)[-1][1] == 400)
+            second.send_signal(signal.SIGTERM)
+            assert await exit_status(second) == 0
+        done = finished(file)
+        assert done[0][0] == 0
+        assert all(a[1] == b[0] for a, b in pairwise(done))
+
+
+async def test_a_failed_agent_ends_the_process_with_an_explanation_and_no_acknowledgement(
+    kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    with fresh_topic(kafka) as name:
+        lots(kafka, name)
+        group, file = group_id(), tmp_path / "finished"
+        with worker(kafka, name, group, file, "fail") as process:
+            assert await exit_status(process) == 1
+        output = Path(f"{file}.log").read_text()
+        assert "Stopping without acknowledging anything more: a bad day" in output
+        assert committed(kafka, group, name)[0] in (-1001, 0)
+
+
+async def test_after_kill_9_what_was_not_committed_is_read_again(kafka: KafkaSettings, tmp_path: Path) -> None:
+    with fresh_topic(kafka) as name:
+        lots(kafka, name)
+        group, file = group_id(), tmp_path / "finished"
+        with worker(kafka, name, group, file, "work") as first:
+            await eventually(lambda: len(finished(file)) >= 2)
+            first.kill()
+        before = len(finished(file))
+        with worker(kafka, name, group, file, "work"):
+            # The killed worker's session has to expire first.
+            await eventually(lambda: finished(file)[-1][1] == 400, seconds=60)
+        again = finished(file)[before:]
+        assert again[0][0] == 0
+        assert all(a[1] == b[0] for a, b in pairwise(again))

@@ -1,0 +1,42 @@
+"""A worker process of the transport's tests: ``python batch_worker.py BROKERS TOPIC GROUP FILE MODE``.
+
+Appends ``first_offset next_offset`` of every batch it has finished to FILE. MODE ``work`` takes 0.2 s per batch, ``fail``
+raises on the second batch.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import faust
+
+from fluvial.settings import KafkaSettings
+from fluvial.transport.app import BatchTopic, batch_app
+
+
+def main(brokers: str, topic: str, group: str, file: str, mode: str) -> None:
+    """Run the worker until a signal or a failure ends it."""
+    kafka = KafkaSettings(brokers=brokers)
+    app = batch_app(group, kafka, topics=[BatchTopic(topic)], fetch_bytes=5_000, buffered_batches=2)
+    app.conf.broker_session_timeout = 6.0
+    app.conf.broker_heartbeat_interval = 1.0
+    app.conf.broker_commit_interval = 3600.0  # only the drain commits
+    taken = 0
+
+    @app.agent(app.batch_topic(topic))
+    async def work(stream):
+        nonlocal taken
+        async for batch in stream:
+            taken += 1
+            if mode == "fail" and taken == 2:
+                raise ValueError("a bad day")
+            await asyncio.sleep(0.2)
+            await asyncio.to_thread(batch.columns)
+            with Path(file).open("a") as out:
+                out.write(f"{batch.first_offset} {batch.next_offset}\n")
+
+    faust.Worker(app, loglevel="INFO").execute_from_commandline()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
