@@ -1,0 +1,121 @@
+"""The table, the bars and ``bench.json``."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench import Result
+
+Results = Mapping[str, Result]
+BASE = "worker-1k"
+PER_ROW = "sink-per-row"
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """What must hold: ``found`` of the rows named in ``needs`` is at least (or, with ``at_most``, at most) a bound."""
+
+    text: str
+    needs: tuple[str, ...]
+    found: Callable[[Results], float]
+    at_least: float = 0.0
+    at_most: float = float("inf")
+
+    def holds(self, results: Results) -> bool:
+        """Tell whether the bar is met."""
+        return self.at_least <= self.found(results) <= self.at_most
+
+
+def _wall(name: str) -> Callable[[Results], float]:
+    return lambda results: results[name].events_per_second
+
+
+def _per_cpu(name: str) -> Callable[[Results], float]:
+    return lambda results: results[name].events_per_cpu_second
+
+
+def _times(name: str, other: str) -> Callable[[Results], float]:
+    return lambda results: results[name].events_per_second / results[other].events_per_second
+
+
+def _times_per_cpu(name: str, other: str) -> Callable[[Results], float]:
+    return lambda results: results[name].events_per_cpu_second / results[other].events_per_cpu_second
+
+
+def _peak(name: str) -> Callable[[Results], float]:
+    return lambda results: results[name].peak_mb
+
+
+BARS = (
+    Bar("worker-1k, events per CPU second", ("worker-1k",), _per_cpu("worker-1k"), at_least=1.4e6),
+    Bar("worker-1k, events per second", ("worker-1k",), _wall("worker-1k"), at_least=1.8e6),
+    Bar("worker-100k, events per CPU second", ("worker-100k",), _per_cpu("worker-100k"), at_least=0.7e6),
+    Bar("worker-1k, MB at its peak", ("worker-1k",), _peak("worker-1k"), at_most=500),
+    Bar("worker-100k, MB at its peak", ("worker-100k",), _peak("worker-100k"), at_most=500),
+    Bar("worker-1k ÷ faust", ("worker-1k", "faust"), _times("worker-1k", "faust"), at_least=300),
+    Bar("worker-1k ÷ kafka-streams", ("worker-1k", "kafka-streams"), _times("worker-1k", "kafka-streams"), at_least=5),
+    Bar("worker-1k ÷ flink", ("worker-1k", "flink"), _times("worker-1k", "flink"), at_least=2),
+    Bar("worker-1k ÷ flink, per CPU second", ("worker-1k", "flink"), _times_per_cpu("worker-1k", "flink"), at_least=3),
+    Bar("import-parquet, events per second", ("import-parquet",), _wall("import-parquet"), at_least=300e3),
+    Bar("import-csv, events per second", ("import-csv",), _wall("import-csv"), at_least=150e3),
+    Bar("sink, rows per second", ("sink",), _wall("sink"), at_least=80e3),
+    Bar("sink ÷ sink-per-row", ("sink", PER_ROW), _times("sink", PER_ROW), at_least=10),
+)
+
+
+def as_json(results: Results, skipped: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the rows for ``bench.json``; what was skipped has its reason and no figures.
+
+    ``ratio`` and ``ratio_per_cpu_second`` are to worker-1k, of the same run.
+    """
+    base = results.get(BASE)
+    rows: list[dict[str, Any]] = []
+    for r in results.values():
+        row: dict[str, Any] = {
+            "name": r.name,
+            "events_per_second": round(r.events_per_second),
+            "events_per_cpu_second": round(r.events_per_cpu_second),
+            "peak_mb": round(r.peak_mb, 1),
+            "ratio": _ratio(r.events_per_second, base and base.events_per_second),
+            "ratio_per_cpu_second": _ratio(r.events_per_cpu_second, base and base.events_per_cpu_second),
+            "events": r.events,
+            "seconds": round(r.seconds, 3),
+            "cpu_seconds": round(r.cpu_seconds, 3),
+        }
+        if r.note:
+            row["note"] = r.note
+        rows.append(row)
+    figures = ("events_per_second", "events_per_cpu_second", "peak_mb", "ratio", "ratio_per_cpu_second")
+    rows += [{"name": name, **dict.fromkeys(figures), "skipped": why} for name, why in skipped.items()]
+    return rows
+
+
+def table(results: Sequence[Result], base: Result | None) -> str:
+    """Return the rows as text, one line each under a line of titles."""
+    lines = [f"{'':<20}{'events/s':>12}{'per CPU s':>12}{'peak MB':>9}{'× worker-1k':>13}{'per CPU s':>11}"]
+    for r in results:
+        wall = _ratio(r.events_per_second, base and base.events_per_second)
+        cpu = _ratio(r.events_per_cpu_second, base and base.events_per_cpu_second)
+        figures = f"{r.events_per_second:>12,.0f}{r.events_per_cpu_second:>12,.0f}{r.peak_mb:>9,.0f}"
+        lines.append(f"{r.name:<20}{figures}{_short(wall):>13}{_short(cpu):>11}  {r.note}".rstrip())
+    return "\n".join(lines)
+
+
+def bars(results: Results) -> str:
+    """Return one line per bar whose rows are there."""
+    lines = []
+    for bar in BARS:
+        if all(name in results for name in bar.needs):
+            bound = f"≥ {bar.at_least:,.10g}" if bar.at_least else f"≤ {bar.at_most:,.10g}"
+            lines.append(
+                f"{'met   ' if bar.holds(results) else 'MISSED'}  {bar.text}: {bar.found(results):,.4g} ({bound})"
+            )
+    return "\n".join(lines)
+
+
+def _ratio(figure: float, base: float | None) -> float | None:
+    return None if base is None else float(f"{figure / base:.4g}")
+
+
+def _short(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.4g}"
