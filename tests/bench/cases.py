@@ -13,7 +13,7 @@ from bench import ENVIRONMENT, Bench, Result, result_of
 
 from fluvial.schemas.avro import SCHEMA_DIR
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 PARTITIONS = 4
 READING = str(SCHEMA_DIR / "iot.SensorReading.avsc")
 # Of the events of a full topic, so that a slow peer takes about as long as a quick one.

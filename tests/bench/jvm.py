@@ -7,7 +7,7 @@ import jars
 
 from fluvial.cluster.java import find_java
 
-SOURCES = Path(__file__).with_name("java")
+SOURCES = Path(__file__).resolve().with_name("java")
 SHARED = ("Progress.java", "Reading.java")
 JAVA_RELEASE = "17"
 HEAP = "-Xmx2g"

@@ -1,4 +1,4 @@
-"""Run a function that measures itself and print what it returns as JSON: ``measured_call.py MODULE FUNCTION SETTINGS``."""
+"""Run a function that measures itself, print what it returns: ``measured_call.py MODULE FUNCTION SETTINGS``."""
 
 import json
 import sys

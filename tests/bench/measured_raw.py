@@ -1,4 +1,4 @@
-"""The ceiling: confluent-kafka's ``consume`` in large batches, nothing decoded: ``measured_raw.py BROKERS TOPIC GROUP``."""
+"""The ceiling: confluent-kafka's ``consume``, nothing decoded: ``measured_raw.py BROKERS TOPIC GROUP``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Fluvial's worker with the one pipeline, as a measured process: ``measured_worker.py SETTINGS TOPIC TABLE PARTITIONS``.
+"""Fluvial's worker with one pipeline, measured: ``measured_worker.py SETTINGS TOPIC TABLE PARTITIONS``.
 
 It says how many records its partitions have been read up to, the last time when everything that came of them is
 acknowledged by Kafka.
@@ -53,7 +53,7 @@ def _hold_until_assigned(worker: Worker, partitions: int) -> None:
     assert find is not None
 
     async def positions(tps: frozenset[TP]) -> Mapping[TP, int]:
-        while len(assigned := worker.app.consumer.assignment()) != partitions:
+        while len(assigned := worker.app.consumer.assignment()) != partitions:  # noqa: ASYNC110 — Faust tells nobody
             await asyncio.sleep(EVERY_SECONDS)
         return await find(frozenset(tps & assigned))
 

@@ -11,11 +11,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, TypeAlias
 
 from spans import Sample, Span, span_of
 
 STILL_SECONDS = 60.0
 END_SECONDS = 10.0
+Child: TypeAlias = "subprocess.Popen[bytes]"
+Lines: TypeAlias = "queue.SimpleQueue[tuple[int, str | None]]"
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -64,18 +67,9 @@ def run(what: Catching, log: Path, environment: Mapping[str, str]) -> Run:
         MeasuredFailedError: one ended early, or nothing moved for a minute.
         TooShortError: there were too few events to tell a rate.
     """
-    lines: queue.SimpleQueue[tuple[int, str | None]] = queue.SimpleQueue()
+    lines: Lines = queue.SimpleQueue()
     with log.open("wb") as errors:
-        children = [
-            subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env={**os.environ, **environment},
-            )
-            for command in what.commands
-        ]
+        children = [_start(command, log.parent, errors, environment) for command in what.commands]
         try:
             for i, child in enumerate(children):
                 threading.Thread(target=_read, args=(i, child, lines), daemon=True).start()
@@ -93,46 +87,40 @@ def call(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> s
         MeasuredFailedError: it failed or wrote nothing.
     """
     with log.open("wb") as errors:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env={**os.environ, **environment},
-            text=True,
-        )
+        child = _start(command, log.parent, errors, environment)
         try:
             out, _ = child.communicate()
         finally:
             _end(child)
-    lines = out.splitlines()
+    lines = out.decode().splitlines()
     if child.returncode != 0 or not lines:
         raise MeasuredFailedError(f"{command[1]} ended with status {child.returncode}: {_quote(log)}")
     return lines[-1]
 
 
-def _read(i: int, child: "subprocess.Popen[bytes]", lines: "queue.SimpleQueue[tuple[int, str | None]]") -> None:
+def _start(command: Sequence[str], folder: Path, errors: IO[bytes], environment: Mapping[str, str]) -> Child:
+    env = {**os.environ, **environment}
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, cwd=folder, env=env
+    )
+
+
+def _read(i: int, child: Child, lines: Lines) -> None:
     assert child.stdout is not None
     for line in child.stdout:
         lines.put((i, line.decode(errors="replace").strip()))
     lines.put((i, None))
 
 
-def _follow(
-    children: Sequence["subprocess.Popen[bytes]"],
-    lines: "queue.SimpleQueue[tuple[int, str | None]]",
-    events: int,
-    log: Path,
-) -> list[Sample]:
+def _follow(children: Sequence[Child], lines: Lines, events: int, log: Path) -> list[Sample]:
     handled: list[int | None] = [None] * len(children)
     samples: list[Sample] = []
     while True:
         try:
             i, line = lines.get(timeout=STILL_SECONDS)
         except queue.Empty:
-            raise MeasuredFailedError(
-                f"nothing moved for {STILL_SECONDS:.0f} s after {handled}: {_quote(log)}"
-            ) from None
+            still = f"nothing moved for {STILL_SECONDS:.0f} s after {handled} events"
+            raise MeasuredFailedError(f"{still}: {_quote(log)}") from None
         if line is None:
             raise MeasuredFailedError(f"process {i + 1} ended after {handled[i]} of {events} events: {_quote(log)}")
         if not line.startswith("at "):
@@ -143,7 +131,7 @@ def _follow(
             return samples
 
 
-def _end(child: "subprocess.Popen[bytes] | subprocess.Popen[str]") -> None:
+def _end(child: Child) -> None:
     if child.poll() is None:
         child.terminate()
         try:

@@ -2,8 +2,8 @@
 
 Each measured thing is a process (or two) of its own that catches up on a topic that is already full. Its wall time, its
 CPU time and its peak memory are taken from outside, in the same way for all, between the moment when it has handled the
-first fifth of its events and the moment when it has handled them all. That first fifth is the warm-up of all of them alike:
-starting, joining the group, the JVM's compilers, loading compiled kernels.
+first fifth of its events and the moment when it has handled them all. That first fifth is the warm-up of all of them
+alike: starting, joining the group, the JVM's compilers, loading compiled kernels.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from quix_environment import UnavailableError
 EVENTS = 5_000_000
 QUICK_EVENTS = 1_000_000
 REPEATS = 3
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> int:
