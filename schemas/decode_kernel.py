@@ -86,25 +86,30 @@ def frame_ids(buffer: U8, start: I64, length: I64) -> I64:
     return ids
 
 
-@njit(nogil=True)
-def _varint(buffer, at, end):
-    """Return a zig-zag varint and the position after it; a negative position is an error code's negative."""
-    if at >= end:
-        return np.int64(0), np.int64(-TRUNCATED)
-    byte = np.int64(buffer[np.uint64(at)])
-    at += 1
-    value = byte & 0x7F
-    shift = 7
-    while byte >= 0x80:
-        if at >= end:
-            return np.int64(0), np.int64(-TRUNCATED)
+@njit(nogil=True, inline="never")
+def _long_varint(buffer, at, end):
+    value = np.int64(0)
+    shift = 0
+    while at < end:
         byte = np.int64(buffer[np.uint64(at)])
         at += 1
         if shift == 63 and byte > 1:
             return np.int64(0), np.int64(-VARINT_TOO_LONG)
         value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return ((value >> 1) & 0x7FFFFFFFFFFFFFFF) ^ -(value & 1), at
         shift += 7
-    return ((value >> 1) & 0x7FFFFFFFFFFFFFFF) ^ -(value & 1), at
+    return np.int64(0), np.int64(-TRUNCATED)
+
+
+@njit(nogil=True)
+def _varint(buffer, at, end):
+    """Return a zig-zag varint and the position after it; a negative position is an error code's negative."""
+    if at < end:
+        byte = np.int64(buffer[np.uint64(at)])
+        if byte < 0x80:
+            return (byte >> 1) ^ -(byte & 1), at + 1
+    return _long_varint(buffer, at, end)
 
 
 @njit(nogil=True)
@@ -268,6 +273,10 @@ def decode(
                 doubles[a, row] = _double(buffer, at)
                 at += 8
             elif op == OPTION:
+                if at < end and buffer[np.uint64(at)] == 2 - 2 * a:
+                    at += 1
+                    pc += WIDTH
+                    continue
                 value, at = _varint(buffer, at, end)
                 if at < 0:
                     failed = -at
