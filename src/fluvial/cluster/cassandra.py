@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from fluvial.cluster.server import OOM_EXITS, Launch, NotReadyError, require_listening, write_files
+from fluvial.cluster.server import JVM_OPTIONS, Launch, NotReadyError, require_listening, write_files
 
 HOSTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 
@@ -82,7 +82,6 @@ class CassandraNode:
         """Return Cassandra's command line."""
         properties = {
             "java.security.manager": "allow",  # Cassandra installs one; Java 21 refuses by default
-            "java.awt.headless": "true",
             "java.net.preferIPv4Stack": "true",
             "jdk.attach.allowAttachSelf": "true",
             "io.netty.tryReflectionSetAccessible": "true",
@@ -93,6 +92,7 @@ class CassandraNode:
             "cassandra.jmx.local.port": self.jmx_port,
             "cassandra.skip_wait_for_gossip_to_settle": 0,
             "cassandra.ring_delay_ms": 1000,
+            "cassandra.shutdown_announce_in_ms": 100,
             "cassandra.consistent.rangemovement": "false",
         }
         agent = next(j for j in self.jars if j.name.startswith("jamm-"))
@@ -105,7 +105,7 @@ class CassandraNode:
                 "-XX:+UseG1GC",
                 "-XX:MaxGCPauseMillis=100",
                 "-XX:+PerfDisableSharedMem",
-                OOM_EXITS,
+                *JVM_OPTIONS,
                 f"-javaagent:{agent}",
                 *(f"--add-exports={x}=ALL-UNNAMED" for x in _EXPORTS),
                 *(f"--add-opens={x}=ALL-UNNAMED" for x in _OPENS),

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from fluvial.cluster.logs import relevant_lines
-from fluvial.cluster.server import OOM_EXITS, Launch, NotReadyError, require_listening, write_files
+from fluvial.cluster.server import JVM_OPTIONS, Launch, NotReadyError, require_listening, write_files
 from fluvial.errors import ClusterError
 
 HOST = "127.0.0.1"
@@ -64,7 +64,7 @@ class KafkaBroker:
             f"-Xmx{self.heap_mb}m",
             "-XX:+UseG1GC",
             "-XX:MaxGCPauseMillis=50",
-            OOM_EXITS,
+            *JVM_OPTIONS,
         )
         return Launch((*self._java(*heap), "kafka.Kafka", str(self.folder / "server.properties")))
 
@@ -111,7 +111,7 @@ class KafkaBroker:
     def _java(self, *options: str) -> tuple[str, ...]:
         classpath = ":".join(map(str, self.jars))
         logging_file = f"-Dlogback.configurationFile={self.folder / 'logback.xml'}"
-        return (str(self.java), *options, "-Djava.awt.headless=true", logging_file, "-cp", classpath)
+        return (str(self.java), *options, logging_file, "-cp", classpath)
 
 
 def ask_kafka(bootstrap: str, *, brokers: int, timeout_seconds: float = 5) -> None:

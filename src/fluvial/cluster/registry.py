@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from fluvial.cluster.server import OOM_EXITS, Launch, NotReadyError, require_listening
+from fluvial.cluster.server import Launch, NotReadyError, require_listening
 
 HOST = "127.0.0.1"
 API_PATH = "/apis/ccompat/v7"
@@ -59,7 +59,7 @@ class SchemaRegistry:
                 f"-Xmx{self.heap_mb}m",
                 "-XX:+UseSerialGC",
                 "-XX:TieredStopAtLevel=1",
-                OOM_EXITS,
+                "-XX:+ExitOnOutOfMemoryError",
                 "-jar",
                 str(self.home / "quarkus-run.jar"),
             ),
