@@ -64,9 +64,8 @@ class Decoder:
         self._layout = layout_of(self._reader)
         self._transcoder: Transcoder | None = None
         if not all(c.native for c in self._layout.columns):
-            columnar = columnar_schema(self._layout)
-            self._transcoder = Transcoder(reader_schema, columnar, schemas)
-            self._reader = shape_of(columnar)
+            self._transcoder = Transcoder(reader_schema, self._layout, schemas)
+            self._reader = shape_of(columnar_schema(self._layout))
             self._layout = layout_of(self._reader)
         self._program = Program(self._layout)
         self._lock = Lock()

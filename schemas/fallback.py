@@ -15,7 +15,7 @@ import numpy as np
 from fluvial.errors import SchemaError
 from fluvial.records import RowError, Spans
 from fluvial.schemas import decode_kernel as kernel
-from fluvial.schemas.layout import Layout
+from fluvial.schemas.layout import ColumnSpec, Layout
 from fluvial.schemas.program import Program, describe
 from fluvial.schemas.shapes import shape_of
 from fluvial.schemas.sources import SchemaSource, UnknownSchemaError
@@ -40,12 +40,10 @@ def columnar_schema(layout: Layout) -> dict[str, Any]:
 class Transcoder:
     """Turns framed values into unframed data of the columnar schema, row by row."""
 
-    def __init__(self, reader_schema: Any, columnar: dict[str, Any], schemas: SchemaSource) -> None:
+    def __init__(self, reader_schema: Any, layout: Layout, schemas: SchemaSource) -> None:
         self._reader = _parsed(reader_schema)
-        self._columnar = fastavro.parse_schema(columnar)
-        self._lists = {
-            f["name"] for f in columnar["fields"] if isinstance(f["type"], dict) and f["type"]["type"] == "array"
-        }
+        self._columnar = fastavro.parse_schema(columnar_schema(layout))
+        self._columns = layout.columns
         self._schemas = schemas
         self._lock = Lock()
         self._writers: dict[int, Any] = {}
@@ -85,7 +83,7 @@ class Transcoder:
         try:
             event = fastavro.schemaless_reader(io.BytesIO(datum.tobytes()), self._writers[schema_id], self._reader)
             out = io.BytesIO()
-            fastavro.schemaless_writer(out, self._columnar, {k: self._plain(k, v) for k, v in event.items()})
+            fastavro.schemaless_writer(out, self._columnar, {c.name: _plain(c, event[c.name]) for c in self._columns})
         except UnicodeDecodeError:
             raise _BadRowError("InvalidUtf8", "a string that is not UTF-8") from None
         except Exception as e:  # noqa: BLE001 - fastavro raises whatever Python raised inside
@@ -120,12 +118,24 @@ class Transcoder:
         if error[0]:
             raise _BadRowError(*describe(int(error[0]), ""))
 
-    def _plain(self, name: str, value: Any) -> Any:
-        if isinstance(value, Decimal):
+
+def _plain(column: ColumnSpec, value: Any) -> Any:
+    """Return a value of fastavro's as the columnar schema takes it."""
+    if column.kind in ("strings", "doubles"):
+        return [_item(column, v) for v in value or ()]
+    return None if value is None else _item(column, value)
+
+
+def _item(column: ColumnSpec, value: Any) -> Any:
+    match value:
+        case Decimal():
             return float(value)
-        if value is None and name in self._lists:
-            return []
-        return value
+        case bool():
+            return int(value)
+        # A default of bytes is a string whose code points are the bytes.
+        case str() if column.item.kind in ("bytes", "fixed"):
+            return value.encode("latin-1")
+    return value
 
 
 class _BadRowError(Exception):
