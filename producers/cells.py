@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from fluvial.producers.fields import Field
 from fluvial.producers.rejections import Faults
 from fluvial.producers.times import TimeRules, times_from_arrow, times_from_text
-from fluvial.records import Column, DoubleLists, Doubles, Longs, Mask, Spans, StringLists
+from fluvial.records import I64, Column, DoubleLists, Doubles, Longs, Mask, Spans, StringLists
 from fluvial.schemas.columns import concat_spans, spans_from_strings
 
 WHOLE = r"^[+-]?\d{1,19}$"
@@ -142,7 +142,7 @@ def _number_lists(array: pa.Array, nulls: Sequence[str], faults: Faults, where: 
     return DoubleLists(offsets, numbers.values)
 
 
-def _mark_lists(offsets: np.ndarray, items: Faults, faults: Faults) -> None:  # type: ignore[type-arg]
+def _mark_lists(offsets: I64, items: Faults, faults: Faults) -> None:
     for item in items.bad_rows().tolist():
         mask = np.zeros(len(offsets) - 1, np.bool_)
         mask[np.searchsorted(offsets, item, side="right") - 1] = True
@@ -236,7 +236,7 @@ def _is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
-def _list_parts(array: pa.Array) -> tuple[np.ndarray, pa.Array]:  # type: ignore[type-arg]
+def _list_parts(array: pa.Array) -> tuple[I64, pa.Array]:
     lengths = np.asarray(pc.list_value_length(array).fill_null(0)).astype(np.int64)
     return np.concatenate(([0], np.cumsum(lengths))).astype(np.int64), array.flatten()
 

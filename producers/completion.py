@@ -1,8 +1,8 @@
 """The ticks that close every window which holds an imported event, and no later one (docs/reference/semantics.md).
 
-A keyed tick closes the windows of a record key where time is kept per key. Where it is the partition's, a partition tick
-does. Behind a rekeying, a window holds events of all partitions and closes when every partition has announced its end:
-so each partition, also one that got no event, is ticked as far as the latest event of the whole import demands.
+A keyed tick closes the windows of a record key where time is kept per key. Where time is the partition's, a partition
+tick does. Behind a rekeying, a window holds events of all partitions and closes when every partition has announced its
+end: so each partition, also one that got no event, is ticked as far as the latest event of the whole import demands.
 """
 
 from collections.abc import Sequence

@@ -11,6 +11,7 @@ import pyarrow.csv as arrow_csv
 from fluvial.producers.chunks import Blocks, Chunk, ImportFileError, Measure, Melted, damaged
 from fluvial.producers.csv_rows import UNCLOSED, split_rows
 from fluvial.producers.rejections import Rejected
+from fluvial.records import I64
 
 BLOCK_BYTES = 4 << 20
 LONGEST_ROW = 1 << 20
@@ -88,7 +89,7 @@ class CsvFile:
     def _chunk(
         self,
         data: bytes,
-        rows: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],  # type: ignore[type-arg]
+        rows: tuple[I64, I64, I64, I64],
         columns: Sequence[str],
         melted: Sequence[Melted],
         position: int,

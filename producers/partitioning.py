@@ -13,7 +13,8 @@ def partitions_of(keys: Spans, partitions: int) -> I64:
 
     Source: `org.apache.kafka.common.utils.Utils.murmur2` and `toPositive`.
     """
-    return _partitions(sealed(keys.buffer), keys.start, keys.length, partitions)
+    found: I64 = _partitions(sealed(keys.buffer), keys.start, keys.length, partitions)
+    return found
 
 
 @njit(cache=True, nogil=True)

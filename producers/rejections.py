@@ -46,7 +46,7 @@ class Faults:
 
     def reason(self, row: int) -> str:
         """Return the reason of a bad row."""
-        return self._reasons[self._code[row]]
+        return self._reasons[int(self._code[row])]
 
 
 class RejectedFile:

@@ -1,8 +1,10 @@
 """The ticker: tells every partition of live topics what time it is, so that idle ones go on closing their windows.
 
-One per cluster is enough; several do no harm, since a partition's time is the greatest it was told. Historic events that
-are imported into a topic with a ticker: where time is kept per key (sensors) they are aggregated as ever, since ticks
-of a partition move no key's time; where it is the partition's (posts) they are late, and belong in a topic of their own.
+One per cluster is enough; several do no harm, since a partition's time is the greatest it was told.
+
+Historic events that are imported into a topic with a ticker: where time is kept per key (sensors) they are aggregated
+as ever, since ticks of a partition move no key's time. Where it is the partition's (posts) they are late: they belong
+in a topic of their own.
 """
 
 import asyncio
@@ -13,14 +15,14 @@ import structlog
 
 from fluvial.errors import PublishError
 from fluvial.producers.ticks import partition_tick
-from fluvial.transport.publisher import Publisher
+from fluvial.transport.publisher import Delivery, Publisher
 
 DELAY_MS = 2_000
 log = structlog.get_logger()
 
 
 class Ticker:
-    """Publishes partition ticks of (now − delay) into every partition of some topics; never a smaller one than before."""
+    """Publishes partition ticks of (now − delay) into every partition of some topics; it never moves back."""
 
     def __init__(
         self,
@@ -49,27 +51,22 @@ class Ticker:
             PublishError: the producer is dead and nothing can be published any more.
         """
         while not stop.is_set():
+            deliveries = await self._send()
             try:
-                await self.tick()
+                for delivery in deliveries:
+                    await delivery
             except PublishError as e:
                 log.warning("ticks were not acknowledged; the next ones make up for them", error=str(e))
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), self._tick_seconds)
 
-    async def tick(self) -> int | None:
-        """Publish one round of ticks and wait for it; return its instant, None when the clock has not moved on.
-
-        Raises:
-            PublishError: a tick was not acknowledged.
-        """
+    async def _send(self) -> list[Delivery]:
+        """Send one round of ticks; none when the clock has not moved on."""
         instant = self._now_ms() - self._delay_ms
         if self._last is not None and instant <= self._last:
-            return None
+            return []
         self._last = instant
-        deliveries = [
+        return [
             await self._publisher.publish_records(topic, [partition_tick(p, instant) for p in range(partitions)])
             for topic, partitions in self._topics.items()
         ]
-        for delivery in deliveries:
-            await delivery
-        return instant

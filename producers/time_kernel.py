@@ -23,7 +23,7 @@ def _digits(buffer, at, end):
 
 @njit(cache=True, nogil=True)
 def _number(buffer, at, end):
-    value = 0
+    value = np.int64(0)
     for i in range(at, end):
         value = value * 10 + (np.int64(buffer[i]) - 48)
     return value
@@ -32,7 +32,7 @@ def _number(buffer, at, end):
 @njit(cache=True, nogil=True)
 def _fraction(buffer, at, end, places):
     """Return the first ``places`` decimals of a fraction as a number, and whether anything is left behind them."""
-    value = 0
+    value = np.int64(0)
     for i in range(places):
         value *= 10
         if at + i < end:

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from fluvial.producers import time_kernel as k
 from fluvial.producers.rejections import Faults
-from fluvial.records import I64, Longs, Mask, Spans
-from fluvial.schemas.columns import sealed
+from fluvial.records import F64, I64, Longs, Mask, Spans
+from fluvial.schemas.columns import sealed, spans_from_strings
 
 EpochUnit = Literal["auto", "s", "ms", "us", "ns"]
 POWERS: dict[str, int] = {"auto": k.BY_SIZE, "s": k.SECONDS, "ms": k.MILLIS, "us": k.MICROS, "ns": k.NANOS}
@@ -87,14 +87,16 @@ def _rescaled(units: I64, power: int, per_second: int, rows: Mask, faults: Fault
     """Return units of 10^−power seconds in 1/per_second seconds, rounded down."""
     unit = 10**power
     if unit >= per_second:
-        return units // (unit // per_second)
+        whole: I64 = units // (unit // per_second)
+        return whole
     factor = per_second // unit
     beyond = rows & (np.abs(units) > (1 << 62) // factor)
     faults.mark(beyond, f"{where}: beyond 64 bits")
-    return np.where(beyond, 0, units) * factor
+    scaled: I64 = np.where(beyond, 0, units) * factor
+    return scaled
 
 
-def _powers(size: np.ndarray, rules: TimeRules) -> np.ndarray:  # type: ignore[type-arg]
+def _powers(size: F64 | I64, rules: TimeRules) -> I64:
     if rules.epoch_unit != "auto":
         return np.full(len(size), POWERS[rules.epoch_unit])
     return np.searchsorted(np.array([1e11, 1e14, 1e17]), size, side="right") * 3
@@ -128,6 +130,13 @@ def _offsets(quarter: int, zone: ZoneInfo) -> tuple[int, int]:
     assert first is not None
     assert second is not None
     return int(first.total_seconds()), int(second.total_seconds())
+
+
+def instant_ms(text: str) -> int | None:
+    """Return one instant with a zone (or epoch number) in epoch ms, None when the text is none."""
+    faults = Faults(1)
+    found = times_from_text(spans_from_strings([text]), 1_000, TimeRules(), faults, "")
+    return None if faults.bad_rows().size or not found.valid[0] else int(found.values[0])
 
 
 def iso(value: int, per_second: int) -> str:
