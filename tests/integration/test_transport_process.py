@@ -32,6 +32,11 @@ async def exit_status(process: subprocess.Popen[bytes]) -> int:
     return await asyncio.to_thread(process.wait, 60)
 
 
+def log_of(file: Path) -> str:
+    """Return what workers logged."""
+    return Path(f"{file}.log").read_text()
+
+
 def finished(file: Path) -> list[tuple[int, int]]:
     """Return the batches that workers finished, as offset ranges."""
     text = file.read_text() if file.exists() else ""
@@ -72,8 +77,7 @@ async def test_a_failed_agent_ends_the_process_with_an_explanation_and_no_acknow
         group, file = group_id(), tmp_path / "finished"
         with worker(kafka, name, group, file, "fail") as process:
             assert await exit_status(process) == 1
-        output = Path(f"{file}.log").read_text()
-        assert "Stopping without acknowledging anything more: a bad day" in output
+        assert "Stopping without acknowledging anything more: a bad day" in log_of(file)
         assert committed(kafka, group, name)[0] in (-1001, 0)
 
 

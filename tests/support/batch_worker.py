@@ -1,7 +1,7 @@
 """A worker process of the transport's tests: ``python batch_worker.py BROKERS TOPIC GROUP FILE MODE``.
 
-Appends ``first_offset next_offset`` of every batch it has finished to FILE. MODE ``work`` takes 0.2 s per batch, ``fail``
-raises on the second batch.
+Appends ``first_offset next_offset`` of every batch it has finished to FILE. MODE ``work`` takes 0.2 s per batch,
+``fail`` raises on the second batch.
 """
 
 import asyncio
@@ -32,10 +32,15 @@ def main(brokers: str, topic: str, group: str, file: str, mode: str) -> None:
                 raise ValueError("a bad day")
             await asyncio.sleep(0.2)
             await asyncio.to_thread(batch.columns)
-            with Path(file).open("a") as out:
-                out.write(f"{batch.first_offset} {batch.next_offset}\n")
+            note(Path(file), f"{batch.first_offset} {batch.next_offset}\n")
 
     faust.Worker(app, loglevel="INFO").execute_from_commandline()
+
+
+def note(file: Path, text: str) -> None:
+    """Append to the file."""
+    with file.open("a") as out:
+        out.write(text)
 
 
 if __name__ == "__main__":
