@@ -123,6 +123,7 @@ class Publisher:
 
     def __init__(self, kafka: KafkaSettings, *, max_in_flight: int = 200_000) -> None:
         self._max_in_flight = max_in_flight
+        self._chunk = max(1, min(CHUNK, max_in_flight // 4))
         self._config = {
             **librdkafka_config(kafka),
             "acks": "all",
@@ -167,6 +168,11 @@ class Publisher:
             for delivery in list(self._pending):
                 delivery.abandon("the publisher was closed")
 
+    @property
+    def in_flight(self) -> int:
+        """How many records wait for their acknowledgement."""
+        return self._records
+
     async def publish(
         self,
         topic: str,
@@ -186,8 +192,8 @@ class Publisher:
         """
         n = len(values)
         delivery = self._begin(topic, n)
-        for a in range(0, n, CHUNK):
-            rows = slice(a, min(a + CHUNK, n))
+        for a in range(0, n, self._chunk):
+            rows = slice(a, min(a + self._chunk, n))
             chunk_keys = None if keys is None else Spans(keys.buffer, keys.start[rows], keys.length[rows])
             chunk_values = Spans(values.buffer, values.start[rows], values.length[rows])
             chunk_timestamps = None if timestamps is None else timestamps[rows]
@@ -199,8 +205,8 @@ class Publisher:
     async def publish_records(self, topic: str, records: Sequence[OutRecord]) -> Delivery:
         """Hand a few records with headers to the producer; otherwise as `publish`."""
         delivery = self._begin(topic, len(records))
-        for a in range(0, len(records), CHUNK):
-            part = records[a : a + CHUNK]
+        for a in range(0, len(records), self._chunk):
+            part = records[a : a + self._chunk]
             size = sum(len(r.key or b"") + len(r.value or b"") for r in part)
             chunk = await self._admit(delivery, len(part), size)
             self._submit(self._send_records, chunk, topic, part)
