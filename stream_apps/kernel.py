@@ -1,8 +1,9 @@
 """The window engine: docs/reference/semantics.md as one compiled loop, one event at a time, over arrays.
 
 Everything a window knows is one row of ``wi`` (integers) and ``wf`` (doubles), everything a key knows one row of ``ki``, so
-that an event touches few cache lines. Sets of unbounded size (identities; sketch buckets, registers and items) are
-open-addressing tables keyed by the window's uid; entries of closed windows are dropped when a table is rebuilt.
+that an event touches few cache lines. A window's sets (identities; sketch buckets, registers and items) are small
+open-addressing tables of its own in one arena, in regions of 2^n entries that are freed with the window: what one event
+needs lies close together, and nothing is ever swept.
 `fold` stops before a record when a table is too full; the caller makes room and calls again (``fluvial.stream_apps.windows``).
 """
 
@@ -14,21 +15,24 @@ from numba import njit
 NEG = -(1 << 62)
 EVENT, PARTITION_TICK, KEYED_TICK = 0, 1, 2
 BY_KEY, BY_PARTITION, REKEYED = 0, 1, 2
-ROOM_OK, ROOM_ROWS, ROOM_WINDOWS, ROOM_IDS, ROOM_AUX, ROOM_ENDS = 0, 1, 2, 3, 4, 5
+ROOM_OK, ROOM_ROWS, ROOM_WINDOWS, ROOM_IDS, ROOM_ARENA, ROOM_ENDS = 0, 1, 2, 3, 4, 5
 
 # cfg, constants of a pipeline
 SIZE, HOP, LATENESS, IDLE, EARLY, MODE, HAS_VALUE, QUANTILES, DISTINCT, TOP, IDENTITY = range(11)
 N_CFG = 11
 # st, scalars that change
-P, NEED, N_FREE, N_IDS, N_AUX, OLDEST, NEWEST, N_LATE, N_DUP, N_AGG, CLOSED, N_ENDS, RESUME, CALL, N_OUT, N_LATE_OUT, N_TICKS = range(17)
-N_ST = 17
+P, NEED, N_FREE, N_IDS, N_SPARE, OLDEST, NEWEST, N_LATE, N_DUP, N_AGG, CLOSED, N_ENDS, RESUME, CALL, N_OUT, N_LATE_OUT, N_TICKS, ARENA_USED = range(18)
+N_ST = 18
 # ki, per key
 K_TIME, K_HEARD, K_CLOSED, K_HEAD, K_PREV, K_NEXT, K_CURRENT, K_SIBLING = range(8)
 N_KI = 8
 UNKNOWN = -2  # K_SIBLING of a key of which no event was seen yet
 # wi, wf, per window
-W_KEY, W_START, W_GEN, W_NEXT, W_COUNT, W_DUP, W_EARLY, W_FIRST_T, W_LAST_T, W_AUX, W_OUT = range(11)
-N_WI = 11
+(
+    W_KEY, W_START, W_NEXT, W_COUNT, W_DUP, W_EARLY, W_FIRST_T, W_LAST_T, W_OUT,
+    W_IDS, W_IDS_CLASS, W_IDS_COUNT, W_AUX, W_AUX_CLASS, W_AUX_COUNT,
+) = range(15)  # fmt: skip
+N_WI = 16  # a whole number of cache lines
 F_SUM, F_MIN, F_MAX, F_FIRST, F_LAST, F_V1, F_S1, F_S2 = range(8)
 N_WF = 8
 # oi, of, per emitted row
@@ -36,8 +40,10 @@ O_KEY, O_START, O_END, O_COUNT, O_DUP, O_FINAL, O_OFFSET, O_DISTINCT, O_SLOT = r
 N_OI = 9
 V_SUM, V_MEAN, V_MIN, V_MAX, V_FIRST, V_LAST, V_STDDEV, V_P50, V_P95, V_P99 = range(10)
 N_OF = 10
-# aux entries: uid, sub, value, next
+# kinds of aux entries: (kind << 56 | what, value)
 SKETCH, REGISTER, ITEM = 0, 1, 2
+# the arena's regions: 2^class entries; an entry of identities is (a, b), empty (NEG, NEG); an aux entry's empty is −1
+FIRST_CLASS, N_CLASSES = 2, 48
 ZERO_BUCKET = 1 << 40
 SIGN_SPAN = 1 << 30
 
@@ -105,56 +111,98 @@ def cardinality(registers):
 
 
 @njit(cache=True, nogil=True)
-def add_aux(s, sub, value, add, wi, aux, st):
-    """Add to (or take the maximum with, when not ``add``) the double or integer under (window s, sub)."""
-    mask = len(aux) - 1
-    uid = (wi[s, W_GEN] << 32) | s
-    h = np.int64(mix(uid, sub)) & mask
-    while aux[h, 0] != -1:
-        if aux[h, 0] == uid and aux[h, 1] == sub:
-            if add:
-                aux[h, 2] += value
-            elif value > aux[h, 2]:
-                aux[h, 2] = value
-            return
-        h = (h + 1) & mask
-    aux[h, 0], aux[h, 1], aux[h, 2], aux[h, 3] = uid, sub, value, wi[s, W_AUX]
-    wi[s, W_AUX] = h
-    st[N_AUX] += 1
+def allocate(cls, empty, st, heads, arena):
+    """Take a region of 2^cls entries, all empty, from its free list or the arena's end (`has_room` was asked before)."""
+    n = np.int64(1) << cls
+    if heads[cls, 0] >= 0:
+        base = heads[cls, 0]
+        heads[cls, 0] = arena[base, 1]
+        heads[cls, 1] -= 1
+    else:
+        base = st[ARENA_USED]
+        st[ARENA_USED] += n
+    for j in range(base, base + n):
+        arena[j, 0], arena[j, 1] = empty, empty
+    return base
 
 
 @njit(cache=True, nogil=True)
-def add_item(s, item, value, wi, aux, auxf, st):
-    """Add a double to item's sum in window s (left fold in log order)."""
-    mask = len(aux) - 1
-    uid = (wi[s, W_GEN] << 32) | s
-    sub = (np.int64(ITEM) << 56) | item
-    h = np.int64(mix(uid, sub)) & mask
-    while aux[h, 0] != -1:
-        if aux[h, 0] == uid and aux[h, 1] == sub:
-            auxf[h] += value
-            return
-        h = (h + 1) & mask
-    aux[h, 0], aux[h, 1], aux[h, 2], aux[h, 3] = uid, sub, 0, wi[s, W_AUX]
-    auxf[h] = 0.0 + value
-    wi[s, W_AUX] = h
-    st[N_AUX] += 1
+def give_back(base, cls, heads, arena):
+    """Put a region on its free list."""
+    arena[base, 1] = heads[cls, 0]
+    heads[cls, 0] = base
+    heads[cls, 1] += 1
 
 
 @njit(cache=True, nogil=True)
-def item_before(a, b, arena, at):
+def has_room(s, adds, st, wi, heads, arena, asked):
+    """Tell whether window s (−1: one to be opened) can take an identity and ``adds`` aux entries without a larger arena.
+
+    ``asked[cls]`` counts the regions that were promised for the same record before.
+    """
+    for kind in range(2):
+        if s < 0:
+            cls = np.int64(FIRST_CLASS)
+            if kind == 1:
+                while (np.int64(1) << cls) * 3 < adds * 4:
+                    cls += 1
+        else:
+            cls, held, more = (wi[s, W_IDS_CLASS], wi[s, W_IDS_COUNT], np.int64(1)) if kind == 0 else (wi[s, W_AUX_CLASS], wi[s, W_AUX_COUNT], adds)
+            if (held + more) * 4 <= (np.int64(1) << cls) * 3:
+                continue
+            cls += 1
+        asked[cls] += 1
+    need = np.int64(0)
+    for cls in range(len(asked)):
+        if asked[cls] > heads[cls, 1]:
+            need += (asked[cls] - heads[cls, 1]) << cls
+    return st[ARENA_USED] + need <= len(arena)
+
+
+@njit(cache=True, nogil=True)
+def aux_place(s, sub, wi, heads, arena, st):
+    """Return where (window s, sub) stands in the arena; a new entry has value 0."""
+    cls, base = wi[s, W_AUX_CLASS], wi[s, W_AUX]
+    mask = (np.int64(1) << cls) - 1
+    h = np.int64(mix(sub, 0)) & mask
+    while arena[base + h, 0] != -1:
+        if arena[base + h, 0] == sub:
+            return base + h
+        h = (h + 1) & mask
+    if (wi[s, W_AUX_COUNT] + 1) * 4 > (mask + 1) * 3:
+        larger = allocate(cls + 1, np.int64(-1), st, heads, arena)
+        wide = 2 * mask + 1
+        for j in range(base, base + mask + 1):
+            if arena[j, 0] != -1:
+                h = np.int64(mix(arena[j, 0], 0)) & wide
+                while arena[larger + h, 0] != -1:
+                    h = (h + 1) & wide
+                arena[larger + h, 0], arena[larger + h, 1] = arena[j, 0], arena[j, 1]
+        give_back(base, cls, heads, arena)
+        wi[s, W_AUX], wi[s, W_AUX_CLASS] = larger, cls + 1
+        base, mask = larger, wide
+        h = np.int64(mix(sub, 0)) & mask
+        while arena[base + h, 0] != -1:
+            h = (h + 1) & mask
+    arena[base + h, 0], arena[base + h, 1] = sub, 0
+    wi[s, W_AUX_COUNT] += 1
+    return base + h
+
+
+@njit(cache=True, nogil=True)
+def item_before(a, b, names, at):
     """Tell whether item a's name comes before item b's in byte order."""
     i, j = at[a], at[b]
     while i < at[a + 1] and j < at[b + 1]:
-        if arena[i] != arena[j]:
-            return arena[i] < arena[j]
+        if names[i] != names[j]:
+            return names[i] < names[j]
         i += 1
         j += 1
     return at[a + 1] - at[a] < at[b + 1] - at[b]
 
 
 @njit(cache=True, nogil=True)
-def emit(s, o, final, offset, cfg, wi, wf, aux, auxf, oi, of, top_item, top_sum, arena, at):
+def emit(s, o, final, offset, cfg, wi, wf, arena, sums, oi, of, top_item, top_sum, names, at):
     """Write window s as row o."""
     n = wi[s, W_COUNT]
     oi[o, O_KEY], oi[o, O_START], oi[o, O_END] = wi[s, W_KEY], wi[s, W_START], wi[s, W_START] + cfg[SIZE]
@@ -163,58 +211,48 @@ def emit(s, o, final, offset, cfg, wi, wf, aux, auxf, oi, of, top_item, top_sum,
         of[o, V_SUM], of[o, V_MEAN] = wf[s, F_SUM], wf[s, F_SUM] / n
         of[o, V_MIN], of[o, V_MAX], of[o, V_FIRST], of[o, V_LAST] = wf[s, F_MIN], wf[s, F_MAX], wf[s, F_FIRST], wf[s, F_LAST]
         of[o, V_STDDEV] = math.sqrt(max((wf[s, F_S2] - wf[s, F_S1] * wf[s, F_S1] / n) / n, 0.0))
+    base, end = wi[s, W_AUX], wi[s, W_AUX] + (np.int64(1) << wi[s, W_AUX_CLASS])
     if cfg[QUANTILES]:
-        m, h = 0, wi[s, W_AUX]
-        while h >= 0:
-            if aux[h, 1] >> 56 == SKETCH:
-                m += 1
-            h = aux[h, 3]
-        buckets, counts = np.empty(m, np.int64), np.empty(m, np.int64)
-        m, h = 0, wi[s, W_AUX]
-        while h >= 0:
-            if aux[h, 1] >> 56 == SKETCH:
+        buckets, counts = np.empty(wi[s, W_AUX_COUNT], np.int64), np.empty(wi[s, W_AUX_COUNT], np.int64)
+        m = 0
+        for h in range(base, end):
+            if arena[h, 0] != -1 and arena[h, 0] >> 56 == SKETCH:
+                j = m
                 if m < 64:  # insertion sort: most windows hold few buckets
-                    j = m
-                    while j > 0 and buckets[j - 1] > aux[h, 1]:
+                    while j > 0 and buckets[j - 1] > arena[h, 0]:
                         buckets[j], counts[j] = buckets[j - 1], counts[j - 1]
                         j -= 1
-                    buckets[j], counts[j] = aux[h, 1], aux[h, 2]
-                else:
-                    buckets[m], counts[m] = aux[h, 1], aux[h, 2]
+                buckets[j], counts[j] = arena[h, 0], arena[h, 1]
                 m += 1
-            h = aux[h, 3]
+        buckets, counts = buckets[:m], counts[:m]
         if m > 64:
             order = np.argsort(buckets)
             buckets, counts = buckets[order], counts[order]
         of[o, V_P50], of[o, V_P95], of[o, V_P99] = quantile(buckets, counts, n, 0.5), quantile(buckets, counts, n, 0.95), quantile(buckets, counts, n, 0.99)
     if cfg[DISTINCT]:
         registers = np.zeros(HLL_M, np.uint8)
-        h = wi[s, W_AUX]
-        while h >= 0:
-            if aux[h, 1] >> 56 == REGISTER:
-                registers[aux[h, 1] & (HLL_M - 1)] = aux[h, 2]
-            h = aux[h, 3]
+        for h in range(base, end):
+            if arena[h, 0] != -1 and arena[h, 0] >> 56 == REGISTER:
+                registers[arena[h, 0] & (HLL_M - 1)] = arena[h, 1]
         oi[o, O_DISTINCT] = cardinality(registers)
     if cfg[TOP]:
         k = top_item.shape[1]
         for j in range(k):
             top_item[o, j] = -1
-        h = wi[s, W_AUX]
-        while h >= 0:
-            if aux[h, 1] >> 56 == ITEM:
-                item, total = aux[h, 1] & ((np.int64(1) << 56) - 1), auxf[h]
+        for h in range(base, end):
+            if arena[h, 0] != -1 and arena[h, 0] >> 56 == ITEM:
+                item, total = arena[h, 0] & ((np.int64(1) << 56) - 1), sums[h, 1]
                 j = k
                 while j > 0 and (
                     top_item[o, j - 1] < 0
                     or total > top_sum[o, j - 1]
-                    or (total == top_sum[o, j - 1] and item_before(item, top_item[o, j - 1], arena, at))
+                    or (total == top_sum[o, j - 1] and item_before(item, top_item[o, j - 1], names, at))
                 ):
                     j -= 1
                 if j < k:
                     for x in range(k - 1, j, -1):
                         top_item[o, x], top_sum[o, x] = top_item[o, x - 1], top_sum[o, x - 1]
                     top_item[o, j], top_sum[o, j] = item, total
-            h = aux[h, 3]
 
 
 @njit(cache=True, nogil=True)
@@ -254,7 +292,7 @@ def row_of(s, call, st, wi):
 
 
 @njit(cache=True, nogil=True)
-def release(s, st, wi, free, table):
+def release(s, st, wi, free, table, heads, arena):
     """Forget window s: out of the table (backward shift), its uid dead, its slot free."""
     mask = len(table) - 1
     h = np.int64(mix(wi[s, W_KEY], wi[s, W_START])) & mask
@@ -271,14 +309,15 @@ def release(s, st, wi, free, table):
             table[h] = x
             h = j
     table[h] = -1
+    give_back(wi[s, W_IDS], wi[s, W_IDS_CLASS], heads, arena)
+    give_back(wi[s, W_AUX], wi[s, W_AUX_CLASS], heads, arena)
     wi[s, W_KEY] = -1
-    wi[s, W_GEN] = (wi[s, W_GEN] + 1) & 0x3FFFFFFF
     free[st[N_FREE]] = s
     st[N_FREE] += 1
 
 
 @njit(cache=True, nogil=True)
-def close_key(k, limit, offset, call, room, cfg, st, ki, wi, wf, free, table, aux, auxf, oi, of, top_item, top_sum, arena, at):
+def close_key(k, limit, offset, call, room, cfg, st, ki, wi, wf, free, table, heads, arena, sums, oi, of, top_item, top_sum, names, at):
     """Close key k's windows that end at or before ``limit``. Return False when the output is full first."""
     p, s = np.int64(-1), ki[k, K_HEAD]
     while s >= 0:
@@ -286,14 +325,14 @@ def close_key(k, limit, offset, call, room, cfg, st, ki, wi, wf, free, table, au
         if wi[s, W_START] + cfg[SIZE] <= limit:
             if st[N_OUT] > room:
                 return False
-            emit(s, row_of(s, call, st, wi), 1, offset, cfg, wi, wf, aux, auxf, oi, of, top_item, top_sum, arena, at)
+            emit(s, row_of(s, call, st, wi), 1, offset, cfg, wi, wf, arena, sums, oi, of, top_item, top_sum, names, at)
             if p >= 0:
                 wi[p, W_NEXT] = nxt
             else:
                 ki[k, K_HEAD] = nxt
                 if nxt < 0:
                     unlink(k, st, ki)
-            release(s, st, wi, free, table)
+            release(s, st, wi, free, table, heads, arena)
         else:
             p = s
         s = nxt
@@ -301,7 +340,7 @@ def close_key(k, limit, offset, call, room, cfg, st, ki, wi, wf, free, table, au
 
 
 @njit(cache=True, nogil=True)
-def open_window(k, start, t, cfg, st, ki, wi, wf, free, table, ends):
+def open_window(k, start, t, adds, cfg, st, ki, wi, wf, free, table, ends, heads, arena):
     """Take a slot for (k, start) and link it: by key, or by end when the partition's time closes windows."""
     st[N_FREE] -= 1
     s = free[st[N_FREE]]
@@ -311,7 +350,12 @@ def open_window(k, start, t, cfg, st, ki, wi, wf, free, table, ends):
         h = (h + 1) & mask
     table[h] = s
     wi[s, W_KEY], wi[s, W_START], wi[s, W_COUNT], wi[s, W_DUP] = k, start, 0, 0
-    wi[s, W_EARLY], wi[s, W_FIRST_T], wi[s, W_LAST_T], wi[s, W_AUX], wi[s, W_OUT] = t + cfg[EARLY], 0, 0, -1, -1
+    wi[s, W_EARLY], wi[s, W_FIRST_T], wi[s, W_LAST_T], wi[s, W_OUT] = t + cfg[EARLY], 0, 0, -1
+    cls = np.int64(FIRST_CLASS)
+    wi[s, W_IDS], wi[s, W_IDS_CLASS], wi[s, W_IDS_COUNT] = allocate(cls, np.int64(NEG), st, heads, arena), cls, 0
+    while (np.int64(1) << cls) * 3 < adds * 4:
+        cls += 1
+    wi[s, W_AUX], wi[s, W_AUX_CLASS], wi[s, W_AUX_COUNT] = allocate(cls, np.int64(-1), st, heads, arena), cls, 0
     for j in range(N_WF):
         wf[s, j] = 0.0
     if cfg[MODE] == BY_KEY:
@@ -349,22 +393,47 @@ def find_window(k, start, wi, table):
 
 
 @njit(cache=True, nogil=True)
-def repeated(s, a, b, wi, ids, st):
+def current(k, start, ki, wi, table):
+    """Return the slot of (k, start), the key's last used window first, or −1."""
+    s = ki[k, K_CURRENT]
+    if s >= 0 and wi[s, W_KEY] == k and wi[s, W_START] == start:
+        return s
+    return find_window(k, start, wi, table)
+
+
+@njit(cache=True, nogil=True)
+def repeated(s, a, b, wi, heads, arena, st):
     """Tell whether identity (a, b) is in window s already; if not, it is from now on."""
-    mask = len(ids) - 1
-    uid = (wi[s, W_GEN] << 32) | s
-    g = np.int64(mix(mix(uid, a), b)) & mask
-    while ids[g, 0] != -1:
-        if ids[g, 0] == uid and ids[g, 1] == a and ids[g, 2] == b:
+    cls, base = wi[s, W_IDS_CLASS], wi[s, W_IDS]
+    mask = (np.int64(1) << cls) - 1
+    first = np.int64(mix(a, b))
+    h = first & mask
+    while arena[base + h, 0] != NEG or arena[base + h, 1] != NEG:
+        if arena[base + h, 0] == a and arena[base + h, 1] == b:
             return True
-        g = (g + 1) & mask
-    ids[g, 0], ids[g, 1], ids[g, 2] = uid, a, b
-    st[N_IDS] += 1
+        h = (h + 1) & mask
+    if (wi[s, W_IDS_COUNT] + 1) * 4 > (mask + 1) * 3:
+        larger = allocate(cls + 1, np.int64(NEG), st, heads, arena)
+        wide = 2 * mask + 1
+        for j in range(base, base + mask + 1):
+            if arena[j, 0] != NEG or arena[j, 1] != NEG:
+                h = np.int64(mix(arena[j, 0], arena[j, 1])) & wide
+                while arena[larger + h, 0] != NEG or arena[larger + h, 1] != NEG:
+                    h = (h + 1) & wide
+                arena[larger + h, 0], arena[larger + h, 1] = arena[j, 0], arena[j, 1]
+        give_back(base, cls, heads, arena)
+        wi[s, W_IDS], wi[s, W_IDS_CLASS] = larger, cls + 1
+        base, mask = larger, wide
+        h = first & mask
+        while arena[base + h, 0] != NEG or arena[base + h, 1] != NEG:
+            h = (h + 1) & mask
+    arena[base + h, 0], arena[base + h, 1] = a, b
+    wi[s, W_IDS_COUNT] += 1
     return False
 
 
 @njit(cache=True, nogil=True)
-def aggregate(s, t, v, distinct, item, cfg, wi, wf, aux, auxf, st):
+def aggregate(s, t, v, distinct, item, cfg, wi, wf, heads, arena, sums, st):
     """Fold one event into window s."""
     n = wi[s, W_COUNT] + 1
     wi[s, W_COUNT] = n
@@ -385,7 +454,7 @@ def aggregate(s, t, v, distinct, item, cfg, wi, wf, aux, auxf, st):
     wf[s, F_S1] += d
     wf[s, F_S2] += d * d
     if cfg[QUANTILES]:
-        add_aux(s, bucket_of(v), 1, True, wi, aux, st)
+        arena[aux_place(s, bucket_of(v), wi, heads, arena, st), 1] += 1
     if cfg[DISTINCT] and distinct != np.uint64(0):  # 0: null
         register = np.int64(np.uint64(distinct) >> np.uint64(64 - HLL_P))
         rest = np.uint64(distinct) << np.uint64(HLL_P)
@@ -393,15 +462,16 @@ def aggregate(s, t, v, distinct, item, cfg, wi, wf, aux, auxf, st):
         while rank <= 64 - HLL_P and (rest >> np.uint64(63)) == np.uint64(0):
             rest <<= np.uint64(1)
             rank += 1
-        add_aux(s, (np.int64(REGISTER) << 56) | register, rank, False, wi, aux, st)
+        h = aux_place(s, (np.int64(REGISTER) << 56) | register, wi, heads, arena, st)
+        arena[h, 1] = max(arena[h, 1], rank)
     if cfg[TOP] and item >= 0:
-        add_item(s, item, v if cfg[HAS_VALUE] else 1.0, wi, aux, auxf, st)
+        sums[aux_place(s, (np.int64(ITEM) << 56) | item, wi, heads, arena, st), 1] += v if cfg[HAS_VALUE] else 1.0
 
 
 @njit(cache=True, nogil=True)
 def fold(
     kind, off, t, key, rkey, ida, idb, v, distinct, item, up, late,
-    cfg, st, ups, ki, rhead, wi, wf, free, table, ids, aux, auxf, ends, oi, of, top_item, top_sum, arena, at,
+    cfg, st, ups, ki, rhead, wi, wf, free, table, heads, arena, sums, ends, oi, of, top_item, top_sum, names, at,
 ):  # fmt: skip
     """Handle records until done or until a table is too full; return how many were handled.
 
@@ -412,7 +482,8 @@ def fold(
     size, hop, lateness, early = cfg[SIZE], cfg[HOP], cfg[LATENESS], cfg[EARLY]
     mode = cfg[MODE]
     cover = size // hop
-    per_event = cover * (1 if cfg[QUANTILES] + cfg[DISTINCT] + cfg[TOP] <= 1 else 3)
+    adds = cfg[QUANTILES] + cfg[DISTINCT] + cfg[TOP]
+    asked = np.zeros(len(heads), np.int64)
     room = len(oi) - cover  # closing stops here, so that an event's own early rows always fit
     st[CALL] += 1
     call = st[CALL]
@@ -422,12 +493,6 @@ def fold(
     for i in range(len(t)):
         if st[N_FREE] < cover:
             st[NEED] = ROOM_WINDOWS
-            return i
-        if (st[N_IDS] + cover) * 2 > len(ids):
-            st[NEED] = ROOM_IDS
-            return i
-        if (st[N_AUX] + per_event) * 2 > len(aux):
-            st[NEED] = ROOM_AUX
             return i
         if st[N_ENDS] + cover > len(ends):
             st[NEED] = ROOM_ENDS
@@ -458,7 +523,7 @@ def fold(
                         while s >= 0:
                             ki[q, K_CLOSED] = max(ki[q, K_CLOSED], wi[s, W_START] + size)
                             s = wi[s, W_NEXT]
-                        if not close_key(q, np.int64(1 << 62), off[i], call, room, cfg, st, ki, wi, wf, free, table, aux, auxf, oi, of, top_item, top_sum, arena, at):
+                        if not close_key(q, np.int64(1 << 62), off[i], call, room, cfg, st, ki, wi, wf, free, table, heads, arena, sums, oi, of, top_item, top_sum, names, at):
                             st[NEED] = ROOM_ROWS
                             return i
             elif now > NEG:
@@ -473,9 +538,9 @@ def fold(
                             full = True
                             break
                         s = ends[m, 1]
-                        emit(s, row_of(s, call, st, wi), 1, off[i], cfg, wi, wf, aux, auxf, oi, of, top_item, top_sum, arena, at)
+                        emit(s, row_of(s, call, st, wi), 1, off[i], cfg, wi, wf, arena, sums, oi, of, top_item, top_sum, names, at)
                         ends[m, 1] = wi[s, W_NEXT]
-                        release(s, st, wi, free, table)
+                        release(s, st, wi, free, table, heads, arena)
                     if full:
                         break
                     m += 1
@@ -501,7 +566,7 @@ def fold(
                     if t[i] > ki[k, K_TIME]:
                         ki[k, K_TIME] = t[i]
                     ki[k, K_CLOSED] = max(ki[k, K_CLOSED], (ki[k, K_TIME] - lateness - size) // hop * hop + size)
-                    if not close_key(k, ki[k, K_TIME] - lateness, off[i], call, room, cfg, st, ki, wi, wf, free, table, aux, auxf, oi, of, top_item, top_sum, arena, at):
+                    if not close_key(k, ki[k, K_TIME] - lateness, off[i], call, room, cfg, st, ki, wi, wf, free, table, heads, arena, sums, oi, of, top_item, top_sum, names, at):
                         st[NEED] = ROOM_ROWS
                         return i
                     k = ki[k, K_SIBLING]
@@ -524,27 +589,44 @@ def fold(
             closed = ki[k, K_CLOSED] if mode == BY_KEY else st[CLOSED]
             any_agg, any_dup = False, False
             identified = cfg[IDENTITY] and (ida[i] != NEG or idb[i] != NEG)
-            start = t[i] // hop * hop
+            s = ki[k, K_CURRENT]
+            if cover == 1 and s >= 0 and wi[s, W_KEY] == k and wi[s, W_START] <= t[i] < wi[s, W_START] + size:
+                newest = wi[s, W_START]
+            else:
+                newest = t[i] // hop * hop
+            # Make sure of room before anything is changed: what is folded must not be folded again.
+            start = newest
+            grows = False
+            for _ in range(cover):
+                if start + size > closed:
+                    s = current(k, start, ki, wi, table)
+                    if s < 0 or (wi[s, W_IDS_COUNT] + 1) * 4 > 3 << wi[s, W_IDS_CLASS] or (wi[s, W_AUX_COUNT] + adds) * 4 > 3 << wi[s, W_AUX_CLASS]:
+                        if not grows:
+                            asked[:] = 0
+                            grows = True
+                        if not has_room(s, adds, st, wi, heads, arena, asked):
+                            st[NEED] = ROOM_ARENA
+                            return i
+                start -= hop
+            start = newest
             for _ in range(cover):
                 # 4. late
                 if start + size > closed:
-                    s = ki[k, K_CURRENT]
-                    if s < 0 or wi[s, W_KEY] != k or wi[s, W_START] != start:
-                        s = find_window(k, start, wi, table)
-                        if s < 0:
-                            s = open_window(k, start, t[i], cfg, st, ki, wi, wf, free, table, ends)
-                        ki[k, K_CURRENT] = s
+                    s = current(k, start, ki, wi, table)
+                    if s < 0:
+                        s = open_window(k, start, t[i], adds, cfg, st, ki, wi, wf, free, table, ends, heads, arena)
+                    ki[k, K_CURRENT] = s
                     # 5. duplicate
-                    if identified and repeated(s, ida[i], idb[i], wi, ids, st):
+                    if identified and repeated(s, ida[i], idb[i], wi, heads, arena, st):
                         wi[s, W_DUP] += 1
                         any_dup = True
                     else:
                         # 6. aggregated
                         any_agg = True
-                        aggregate(s, t[i], v[i], distinct[i], item[i], cfg, wi, wf, aux, auxf, st)
+                        aggregate(s, t[i], v[i], distinct[i], item[i], cfg, wi, wf, heads, arena, sums, st)
                         if early > 0 and t[i] >= wi[s, W_EARLY]:
                             wi[s, W_EARLY] = t[i] + early
-                            emit(s, row_of(s, call, st, wi), 0, off[i], cfg, wi, wf, aux, auxf, oi, of, top_item, top_sum, arena, at)
+                            emit(s, row_of(s, call, st, wi), 0, off[i], cfg, wi, wf, arena, sums, oi, of, top_item, top_sum, names, at)
                 start -= hop
             if any_agg:
                 st[N_AGG] += 1
@@ -557,11 +639,14 @@ def fold(
                 st[N_LATE_OUT] = j + 1
             if not any_agg or mode != BY_KEY:
                 continue
-            if t[i] > ki[k, K_TIME]:
-                ki[k, K_TIME] = t[i]
-                ki[k, K_CLOSED] = max(ki[k, K_CLOSED], (t[i] - lateness - size) // hop * hop + size)
+            if t[i] <= ki[k, K_TIME]:
+                continue
+            ki[k, K_TIME] = t[i]
+            if t[i] - lateness < ki[k, K_CLOSED] + hop:
+                continue
+            ki[k, K_CLOSED] = (t[i] - lateness - size) // hop * hop + size
         st[RESUME] = 1
-        if not close_key(k, ki[k, K_TIME] - lateness, off[i], call, room, cfg, st, ki, wi, wf, free, table, aux, auxf, oi, of, top_item, top_sum, arena, at):
+        if not close_key(k, ki[k, K_TIME] - lateness, off[i], call, room, cfg, st, ki, wi, wf, free, table, heads, arena, sums, oi, of, top_item, top_sum, names, at):
             st[NEED] = ROOM_ROWS
             return i
         st[RESUME] = 0

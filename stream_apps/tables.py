@@ -1,9 +1,11 @@
-"""Rebuilding the window engine's hash tables: dead entries dropped, places given anew."""
+"""Rebuilding the window engine's tables: after growth, and from a checkpoint."""
 
 import numpy as np
 from numba import njit
 
-from fluvial.stream_apps.kernel import W_AUX, W_GEN, W_KEY, W_START, mix
+from fluvial.stream_apps.kernel import (
+    NEG, W_AUX, W_AUX_CLASS, W_AUX_COUNT, W_IDS, W_IDS_CLASS, W_IDS_COUNT, W_KEY, W_START, allocate, aux_place, mix, repeated,
+)  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
@@ -19,49 +21,47 @@ def rebuild_windows(wi, table):
 
 
 @njit(cache=True, nogil=True)
-def is_live(uid, wi):
-    """Tell whether the window that a uid names is still open."""
-    s = uid & 0xFFFFFFFF
-    return wi[s, W_KEY] >= 0 and wi[s, W_GEN] == uid >> 32
-
-
-@njit(cache=True, nogil=True)
-def live_rows(entries, wi):
-    """Return the places of the entries (uid in column 0, −1 is empty) whose window is open."""
-    out = np.empty(len(entries), np.int64)
-    n = 0
-    for i in range(len(entries)):
-        if entries[i, 0] >= 0 and is_live(entries[i, 0], wi):
-            out[n] = i
-            n += 1
-    return out[:n].copy()
-
-
-@njit(cache=True, nogil=True)
-def fill_ids(entries, rows, ids):
-    """Put the identities at ``rows`` of ``entries`` into the empty table ``ids``."""
-    mask = len(ids) - 1
-    for j in range(len(rows)):
-        u, a, b = entries[rows[j], 0], entries[rows[j], 1], entries[rows[j], 2]
-        g = np.int64(mix(mix(u, a), b)) & mask
-        while ids[g, 0] != -1:
-            g = (g + 1) & mask
-        ids[g, 0], ids[g, 1], ids[g, 2] = u, a, b
-
-
-@njit(cache=True, nogil=True)
-def fill_aux(entries, sums, rows, wi, aux, auxf):
-    """Put the sketch, register and item entries at ``rows`` into the empty table and chain them to their windows anew."""
+def kept_entries(wi, arena):
+    """Return (identities, aux entries) of all open windows as rows (slot, word, word)."""
+    n, m = 0, 0
     for s in range(len(wi)):
-        wi[s, W_AUX] = -1
-    mask = len(aux) - 1
-    for j in range(len(rows)):
-        i = rows[j]
-        u, sub = entries[i, 0], entries[i, 1]
-        h = np.int64(mix(u, sub)) & mask
-        while aux[h, 0] != -1:
-            h = (h + 1) & mask
-        s = u & 0xFFFFFFFF
-        aux[h, 0], aux[h, 1], aux[h, 2], aux[h, 3] = u, sub, entries[i, 2], wi[s, W_AUX]
-        auxf[h] = sums[i]
-        wi[s, W_AUX] = h
+        if wi[s, W_KEY] >= 0:
+            n += wi[s, W_IDS_COUNT]
+            m += wi[s, W_AUX_COUNT]
+    ids, aux = np.empty((n, 3), np.int64), np.empty((m, 3), np.int64)
+    n, m = 0, 0
+    for s in range(len(wi)):
+        if wi[s, W_KEY] >= 0:
+            for j in range(wi[s, W_IDS], wi[s, W_IDS] + (np.int64(1) << wi[s, W_IDS_CLASS])):
+                if arena[j, 0] != NEG or arena[j, 1] != NEG:
+                    ids[n, 0], ids[n, 1], ids[n, 2] = s, arena[j, 0], arena[j, 1]
+                    n += 1
+            for j in range(wi[s, W_AUX], wi[s, W_AUX] + (np.int64(1) << wi[s, W_AUX_CLASS])):
+                if arena[j, 0] != -1:
+                    aux[m, 0], aux[m, 1], aux[m, 2] = s, arena[j, 0], arena[j, 1]
+                    m += 1
+    return ids, aux
+
+
+@njit(cache=True, nogil=True)
+def arena_size(wi):
+    """Return how many entries the regions of all open windows take."""
+    n = np.int64(0)
+    for s in range(len(wi)):
+        if wi[s, W_KEY] >= 0:
+            n += (np.int64(1) << wi[s, W_IDS_CLASS]) + (np.int64(1) << wi[s, W_AUX_CLASS])
+    return n
+
+
+@njit(cache=True, nogil=True)
+def refill_arena(wi, ids, aux, st, heads, arena):
+    """Give every open window regions of the sizes that it had, in a new arena, and put its entries back."""
+    for s in range(len(wi)):
+        if wi[s, W_KEY] >= 0:
+            wi[s, W_IDS] = allocate(wi[s, W_IDS_CLASS], np.int64(NEG), st, heads, arena)
+            wi[s, W_AUX] = allocate(wi[s, W_AUX_CLASS], np.int64(-1), st, heads, arena)
+            wi[s, W_IDS_COUNT], wi[s, W_AUX_COUNT] = 0, 0
+    for j in range(len(ids)):
+        repeated(ids[j, 0], ids[j, 1], ids[j, 2], wi, heads, arena, st)
+    for j in range(len(aux)):
+        arena[aux_place(aux[j, 0], aux[j, 1], wi, heads, arena, st), 1] = aux[j, 2]

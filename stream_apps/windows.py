@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fluvial.records import F64, I64
 from fluvial.schemas.declarations import Hopping, Pipeline, Tumbling
 from fluvial.stream_apps import kernel as k
-from fluvial.stream_apps.tables import fill_aux, fill_ids, live_rows, rebuild_windows
+from fluvial.stream_apps.tables import arena_size, kept_entries, rebuild_windows, refill_arena
 
 OUT_ROWS = 4096
 NUMERIC = frozenset({"sum", "mean", "min", "max", "first", "last", "stddev", "p50", "p95", "p99"})
@@ -112,9 +112,8 @@ class AlignedWindows:
         self.free = np.arange(windows, dtype=np.int64)[::-1].copy()
         self.st[k.N_FREE] = windows
         self.table = np.full(4 * windows, -1, np.int64)
-        self.ids = np.full((1 << 12, 3), -1, np.int64)
-        self.aux = np.full((1 << 12, 4), -1, np.int64)
-        self.auxf = np.zeros(1 << 12)
+        self.heads = _no_free_regions()
+        self.arena = np.zeros((1 << 12, 2), np.int64)
         self.ends = np.zeros((64 + self.cover, 2), np.int64)
         n = OUT_ROWS + 2 * self.cover
         self._out = (np.zeros((n, k.N_OI), np.int64), np.zeros((n, k.N_OF)), np.zeros((n, self.top_k), np.int64), np.zeros((n, self.top_k)))
@@ -135,7 +134,7 @@ class AlignedWindows:
         while True:
             done = k.fold(
                 *(getattr(rest, f) for f in Inputs.__slots__), late_out, self.cfg, self.st, self.ups, self.ki, self.rhead,
-                self.wi, self.wf, self.free, self.table, self.ids, self.aux, self.auxf, self.ends, *self._out, *items,
+                self.wi, self.wf, self.free, self.table, self.heads, self.arena, self.arena.view(np.float64), self.ends, *self._out, *items,
             )  # fmt: skip
             n, m = int(self.st[k.N_OUT]), int(self.st[k.N_LATE_OUT])
             if n:
@@ -156,7 +155,7 @@ class AlignedWindows:
         n = len(slots)
         out = (np.zeros((n, k.N_OI), np.int64), np.zeros((n, k.N_OF)), np.zeros((n, self.top_k), np.int64), np.zeros((n, self.top_k)))
         for o, s in enumerate(slots.tolist()):
-            k.emit(s, o, 0, offset, self.cfg, self.wi, self.wf, self.aux, self.auxf, *out, *items)
+            k.emit(s, o, 0, offset, self.cfg, self.wi, self.wf, self.arena, self.arena.view(np.float64), *out, *items)
         return Rows(*out)
 
     @property
@@ -184,11 +183,11 @@ class AlignedWindows:
         """Return copies of everything that decides what comes next, without free places and dead entries."""
         used = np.flatnonzero(self.wi[:, k.W_KEY] >= 0)
         high = int(used[-1]) + 1 if len(used) else 0
-        ids, aux = live_rows(self.ids, self.wi), live_rows(self.aux, self.wi)
+        ids, aux = kept_entries(self.wi, self.arena)
         return {
             "st": self.st.copy(), "ups": self.ups.copy(), "ki": self.ki[:keys].copy(), "rhead": self.rhead[:record_keys].copy(),
-            "wi": self.wi[:high].copy(), "wf": self.wf[:high].copy(), "ids": self.ids[ids], "aux": self.aux[aux, :3],
-            "auxf": self.auxf[aux], "ends": self.ends[: int(self.st[k.N_ENDS])].copy(),
+            "wi": self.wi[:high].copy(), "wf": self.wf[:high].copy(), "ids": ids, "aux": aux,
+            "ends": self.ends[: int(self.st[k.N_ENDS])].copy(),
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -206,8 +205,10 @@ class AlignedWindows:
         self.st[k.N_FREE] = len(free)
         self.table = np.full(4 * windows, -1, np.int64)
         rebuild_windows(self.wi, self.table)
-        self._fill_ids(state["ids"])
-        self._fill_aux(np.ascontiguousarray(state["aux"]), state["auxf"])
+        self.heads = _no_free_regions()
+        self.arena = np.zeros((power_of_two(max(1 << 12, 2 * int(arena_size(self.wi)))), 2), np.int64)
+        self.st[k.ARENA_USED] = 0
+        refill_arena(self.wi, state["ids"], state["aux"], self.st, self.heads, self.arena)
         self.ends = np.zeros((64 + self.cover + 2 * len(state["ends"]), 2), np.int64)
         self.ends[: len(state["ends"])] = state["ends"]
 
@@ -221,25 +222,16 @@ class AlignedWindows:
             self.st[k.N_FREE] = n + free
             self.table = np.full(8 * n, -1, np.int64)
             rebuild_windows(self.wi, self.table)
-        elif need == k.ROOM_IDS:
-            self._fill_ids(self.ids)
-        elif need == k.ROOM_AUX:
-            self._fill_aux(self.aux, self.auxf)
+        elif need == k.ROOM_ARENA:
+            self.arena = np.concatenate([self.arena, np.zeros_like(self.arena)])
         elif need == k.ROOM_ENDS:
             self.ends = np.concatenate([self.ends, np.zeros_like(self.ends)])
 
-    def _fill_ids(self, entries: I64) -> None:
-        live = live_rows(entries, self.wi)
-        self.ids = np.full((power_of_two(max(1 << 12, 4 * (len(live) + self.cover))), 3), -1, np.int64)
-        fill_ids(entries, live, self.ids)
-        self.st[k.N_IDS] = len(live)
 
-    def _fill_aux(self, entries: I64, sums: F64) -> None:
-        live = live_rows(entries, self.wi)
-        n = power_of_two(max(1 << 12, 4 * (len(live) + 3 * self.cover)))
-        self.aux, self.auxf = np.full((n, 4), -1, np.int64), np.zeros(n)
-        fill_aux(entries, sums, live, self.wi, self.aux, self.auxf)
-        self.st[k.N_AUX] = len(live)
+def _no_free_regions() -> I64:
+    heads = np.zeros((k.N_CLASSES, 2), np.int64)
+    heads[:, 0] = -1
+    return heads
 
 
 def power_of_two(n: int) -> int:
