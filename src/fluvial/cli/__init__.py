@@ -14,7 +14,7 @@ import typer
 from fluvial import __version__
 from fluvial.errors import FluvialError
 
-COMMAND_FILES = ("cluster", "import_", "init", "query", "settings", "simulate", "worker")
+COMMAND_FILES = ("cluster", "import_", "init", "query", "settings", "simulate", "sink", "worker")
 
 EXIT_FAILED = 1
 
