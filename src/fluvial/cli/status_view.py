@@ -42,7 +42,7 @@ def _servers(servers: Sequence[ServerStatus]) -> str:
 
 
 def _away(name: str, away: Away) -> str:
-    return f"{name}: away. {away.reason}"
+    return f"{name} is away: {away.reason}"
 
 
 def _kafka(kafka: KafkaStatus) -> str:
