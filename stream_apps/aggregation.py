@@ -135,9 +135,12 @@ class Aggregation:
     def _inputs(self, batch: StageBatch) -> Inputs:
         p, columns, n = self.pipeline, batch.events.columns, len(batch)
         is_event = batch.kind == k.EVENT
-        key = self._keys.ids([_spans(columns, f, p) for f in p.key])
+        key_columns = [_spans(columns, f, p) for f in p.key]
         if not is_event.all():
-            key[~is_event] = -1
+            first = key_columns[0]
+            key_columns[0] = Spans(first.buffer, first.start, np.where(is_event, first.length, -1))
+        known = self._keys.count
+        key = self._keys.ids(key_columns)
         time = np.where(is_event, _longs(columns, p.event_time, p).values, batch.tick)
         a, b = self._identity(columns, time)
         distinct = np.zeros(n, np.uint64)
@@ -146,9 +149,18 @@ class Aggregation:
             distinct = np.where(spans.length >= 0, hash_spans(spans), np.uint64(0))
         item = self._items.ids([_spans(columns, p.top, p)]) if p.top is not None else np.full(n, -1, np.int64)
         return Inputs(
-            kind=batch.kind, offset=batch.offset, time=time, key=key, record_key=self._record_keys.ids([batch.record_key]),
+            kind=batch.kind, offset=batch.offset, time=time, key=key, record_key=self._record_key_ids(batch, key, known),
             identity_a=a, identity_b=b, value=numeric(columns, p), distinct=distinct, item=item, upstream=batch.upstream,
         )  # fmt: skip
+
+    def _record_key_ids(self, batch: StageBatch, key: I64, known: int) -> I64:
+        """Return the record keys' ids where the engine asks for them: at keyed ticks and where a key is seen first."""
+        out = np.full(len(batch), -1, np.int64)
+        before = np.maximum.accumulate(np.concatenate([[known - 1], key]))[:-1]
+        rows = np.flatnonzero((key > before) | (batch.kind == k.KEYED_TICK))
+        if len(rows):
+            out[rows] = self._record_keys.ids([batch.record_key.take(rows)])
+        return out
 
     def _identity(self, columns: Mapping[str, Column], time: I64) -> tuple[I64, I64]:
         """Return two words per event that are equal exactly (strings: but for a 128-bit collision) for equal identities.
