@@ -11,6 +11,7 @@ from faust.types import TP
 
 from fluvial.errors import FluvialError
 from fluvial.schemas.decoder import Decoder
+from fluvial.schemas.sources import RegistryUnavailableError
 from fluvial.settings import KafkaSettings, WorkerSettings
 from fluvial.stream_apps import outputs
 from fluvial.stream_apps.checkpoints import CheckpointStore, Place, packed
@@ -25,6 +26,7 @@ from fluvial.transport.publisher import Delivery, Publisher
 log = logging.getLogger(__name__)
 
 UNFINISHED_BATCHES = 8
+REGISTRY_RETRY_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -35,6 +37,8 @@ class _Held:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     unfinished: set[asyncio.Task[None]] = field(default_factory=set)
     checkpointed: int = -1
+    # Folded further than was published: no checkpoint may be made of it.
+    broken: bool = False
 
 
 class Worker:
@@ -114,14 +118,27 @@ class Worker:
         await self._room.acquire()
         try:
             async with held.lock:
-                made = await self._in_thread(self._work, held.stage, batch)
-                deliveries = await outputs.publish(made, await self._publishing())
+                try:
+                    made = await self._decoded(held.stage, batch)
+                    deliveries = await outputs.publish(made, await self._publishing())
+                except BaseException:
+                    held.broken = True
+                    self._held.pop(TP(batch.topic, batch.partition), None)
+                    raise
                 task = asyncio.create_task(self._finish(batch, deliveries))
                 held.unfinished.add(task)
                 task.add_done_callback(held.unfinished.discard)
         except BaseException:
             self._room.release()
             raise
+
+    async def _decoded(self, stage: PartitionStage, batch: FetchedBatch) -> list[Columns | Records]:
+        while True:
+            try:
+                return await self._in_thread(self._work, stage, batch)
+            except RegistryUnavailableError as e:  # raised before anything is folded
+                log.warning("%s: asking again in %.0f s", e, REGISTRY_RETRY_SECONDS)
+                await asyncio.sleep(REGISTRY_RETRY_SECONDS)
 
     def _work(self, stage: PartitionStage, batch: FetchedBatch) -> list[Columns | Records]:
         if batch.next_offset <= stage.next_offset:
@@ -173,6 +190,8 @@ class Worker:
         if held.stage.next_offset == held.checkpointed:
             return
         async with held.lock:
+            if held.broken:
+                return
             covers = held.stage.next_offset
             snapshot = await self._in_thread(held.stage.state)
         await _finished(held)

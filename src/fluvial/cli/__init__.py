@@ -14,7 +14,7 @@ import typer
 from fluvial import __version__
 from fluvial.errors import FluvialError
 
-COMMAND_FILES = ("cluster", "import_", "init", "query", "settings", "simulate", "sink", "worker")
+COMMAND_FILES = ("cluster", "init", "import_", "simulate", "run", "worker", "sink", "query", "settings")
 
 EXIT_FAILED = 1
 

@@ -1,0 +1,32 @@
+"""``fluvial run``: worker, sink and ticker together."""
+
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(run)
+
+
+def run(
+    until_caught_up: Annotated[bool, typer.Option("--until-caught-up", help="End when all that is in the topics is in Cassandra.")] = False,
+    pipelines: Annotated[str | None, typer.Option(help="Run only these pipelines (and what feeds them), comma separated.")] = None,
+) -> None:
+    """Aggregate events and write the results to Cassandra, all in one process.
+
+    It runs the processors, the sink and a ticker that lets idle partitions' windows close, until Ctrl-C or SIGTERM. With
+    --until-caught-up there is no ticker: windows that the log does not close are written as early rows (final = false).
+
+    Example: fluvial run --until-caught-up
+    """
+    import asyncio
+
+    from fluvial.cli.settings import settings_for
+    from fluvial.services.declared import load_catalog
+    from fluvial.services.together import run_together, run_until_caught_up
+
+    settings = settings_for({"worker.pipelines": pipelines})
+    catalog = load_catalog(settings.worker)
+    asyncio.run(run_until_caught_up(settings, catalog) if until_caught_up else run_together(settings, catalog))

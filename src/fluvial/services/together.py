@@ -1,0 +1,80 @@
+"""Worker, sink and ticker in one process, for one machine; and the end of a bounded run."""
+
+import asyncio
+import logging
+import time
+
+from fluvial.producers.ticker import Ticker
+from fluvial.schemas.catalog import Catalog
+from fluvial.schemas.registry import Registry
+from fluvial.services.processors import build_worker, partition_counts
+from fluvial.services.progress import GroupProgress
+from fluvial.services.running import run_apps
+from fluvial.services.sinking import build_sink
+from fluvial.settings import Settings
+from fluvial.sinks.app import Sink
+from fluvial.stream_apps.plan import chosen, plan_topics
+from fluvial.stream_apps.worker import Worker
+from fluvial.transport.publisher import Publisher
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+
+
+async def run_together(settings: Settings, catalog: Catalog) -> None:
+    """Run worker, sink and ticker until SIGINT or SIGTERM.
+
+    Raises:
+        FluvialError: what ended one of them.
+    """
+    pipelines = chosen(catalog.pipelines, settings.worker.pipelines)
+    live = {t for t, plan in plan_topics(pipelines).items() if plan.upstream is None}
+    with Registry(settings.registry) as registry:
+        worker, sink = build_worker(settings, catalog, registry), build_sink(settings, catalog, registry)
+        try:
+            async with Publisher(settings.kafka) as publisher:
+                counts = partition_counts(settings.kafka, live)
+                now = lambda: time.time_ns() // 1_000_000  # noqa: E731
+                ticker = Ticker(publisher, counts, tick_seconds=settings.worker.tick_seconds, now_ms=now)
+                await run_apps([worker.app, sink.app], ticker.run(asyncio.Event()))
+        finally:
+            sink.close()
+
+
+async def run_until_caught_up(settings: Settings, catalog: Catalog) -> None:
+    """Run worker and sink until everything that is in the topics is in Cassandra, open windows as early rows.
+
+    No ticks are published: what is in the log decides, not the time of day.
+
+    Raises:
+        FluvialError: what ended one of them before that.
+    """
+    plans = plan_topics(chosen(catalog.pipelines, settings.worker.pipelines))
+    progress = GroupProgress(settings.kafka)
+    with Registry(settings.registry) as registry:
+        worker, sink = build_worker(settings, catalog, registry), build_sink(settings, catalog, registry)
+        try:
+            await run_apps([worker.app, sink.app], _caught_up(settings, progress, worker, sink, set(plans)))
+        finally:
+            sink.close()
+
+
+async def _caught_up(settings: Settings, progress: GroupProgress, worker: Worker, sink: Sink, topics: set[str]) -> None:
+    await _until_no_lag(progress, settings.worker.group, topics)
+    await worker.finish()
+    await worker.publish_open_rows()
+    await _until_no_lag(progress, settings.sink.group, {t.name for t in sink.app.batch_topics})
+    log.info("caught up: everything that was in the topics is in Cassandra")
+
+
+async def _until_no_lag(progress: GroupProgress, group: str, topics: set[str]) -> None:
+    """Return when the group has handled all there is, and that has made nothing new to handle."""
+    ends = None
+    while True:
+        positions = await asyncio.to_thread(progress.positions, group, topics)
+        seen = {(p.topic, p.partition): p.end for p in positions}
+        if sum(p.lag for p in positions) == 0 and all(p.committed >= 0 or p.end == p.begin for p in positions) and seen == ends:
+            return
+        ends = seen
+        await asyncio.sleep(POLL_SECONDS)
