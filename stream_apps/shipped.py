@@ -27,7 +27,7 @@ SENSOR_MINUTE = Pipeline(
     identity=("sequence", "value"),
     value="value",
     aggregates=NUMERIC,
-    table=Table("sensor_minute", ("sensor_id", "metric"), bucket="day", retention_days=90),
+    table=Table("sensor_minute", ("sensor_id", "metric"), bucket="day"),
 )
 
 SENSOR_HOUR = Pipeline(
@@ -40,7 +40,7 @@ SENSOR_HOUR = Pipeline(
     identity=("sequence", "value"),
     value="value",
     aggregates=NUMERIC,
-    table=Table("sensor_hour", ("sensor_id", "metric"), bucket="month", retention_days=0),
+    table=Table("sensor_hour", ("sensor_id", "metric"), bucket="month"),
 )
 
 POSTS_BY_NETWORK = Rekey(
@@ -62,7 +62,7 @@ NETWORK_MINUTE = Pipeline(
     identity_has_time=False,
     distinct="author_id",
     aggregates=("count", "distinct"),
-    table=Table("network_minute", ("network",), bucket="day", retention_days=90),
+    table=Table("network_minute", ("network",), bucket="day"),
 )
 
 POSTS_BY_HASHTAG = Rekey(
@@ -86,7 +86,7 @@ HASHTAG_MINUTE = Pipeline(
     identity_has_time=False,
     distinct="author_id",
     aggregates=("count", "distinct"),
-    table=Table("hashtag_minute", ("network", "hashtag"), bucket="day", retention_days=30),
+    table=Table("hashtag_minute", ("network", "hashtag"), bucket="day"),
 )
 
 HASHTAG_COUNTS = Rekey(
@@ -114,7 +114,7 @@ TRENDING_HOUR = Pipeline(
     top="hashtag",
     top_k=20,
     aggregates=("sum", "top"),
-    table=Table("trending_hour", ("network",), bucket="month", retention_days=365),
+    table=Table("trending_hour", ("network",), bucket="month"),
 )
 
 AUTHOR_SESSIONS = Pipeline(
@@ -129,7 +129,7 @@ AUTHOR_SESSIONS = Pipeline(
     identity=("post_id",),
     identity_has_time=False,
     aggregates=("count",),
-    table=Table("author_sessions", ("author_id",), bucket="month", retention_days=90),
+    table=Table("author_sessions", ("author_id",), bucket="month"),
 )
 
 DECLARATION = Declaration(
