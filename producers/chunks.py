@@ -4,8 +4,9 @@ import gzip
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import Protocol, cast
 
 import pyarrow as pa
 
@@ -97,23 +98,28 @@ class Blocks:
         self._raw = path.open("rb")
         packed = self._raw.read(2) == b"\x1f\x8b"
         self._raw.seek(0)
-        self._file = cast(BinaryIO, gzip.GzipFile(fileobj=self._raw)) if packed else self._raw
+        self._file = cast(BufferedReader, gzip.GzipFile(fileobj=self._raw)) if packed else self._raw
         self.position = 0
         self.damage: str | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield blocks; a damaged gzip stream ends early and leaves its story in ``damage``."""
         with self._raw:
-            while True:
-                try:
-                    block = self._file.read(self._size)
-                except (EOFError, zlib.error, gzip.BadGzipFile) as e:
-                    self.damage = f"the compressed file is damaged from here on: {e}"
-                    return
-                if not block:
-                    return
+            while self.damage is None and (block := self._block()):
                 self.position = self._raw.tell()
                 yield block
+
+    def _block(self) -> bytes:
+        parts: list[bytes] = []
+        left = self._size
+        try:
+            # read() would lose what comes before the damage.
+            while left and (part := self._file.read1(left)):
+                parts.append(part)
+                left -= len(part)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as e:
+            self.damage = f"the compressed file is damaged from here on: {e}"
+        return b"".join(parts)
 
 
 def damaged(line: int, story: str) -> Rejected:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fluvial.producers.partitioning import partitions_of
 from fluvial.records import I64, Spans
 from fluvial.schemas.declarations import Hopping, Pipeline, Rekey, Session
+from fluvial.transport.murmur2 import partition_for
 
 NONE = np.iinfo(np.int64).min
 
@@ -40,7 +40,7 @@ def completion(keys: Spans, latest: I64, topic: str, pipelines: Sequence[Pipelin
     instants = np.full(len(keys), NONE, np.int64)
     for p in direct:
         instants = np.maximum(instants, closing_instant(latest, p, topic, pipelines))
-    np.maximum.at(per_partition, partitions_of(keys, partitions), instants)
+    np.maximum.at(per_partition, partition_for(keys, partitions), instants)
     for p in behind:
         everywhere = closing_instant(latest.max(keepdims=True), p, topic, pipelines)
         per_partition = np.maximum(per_partition, everywhere)

@@ -18,9 +18,7 @@ def register(app: typer.Typer) -> None:
 
 def simulate(
     what: Annotated[Literal["sensors", "posts"], typer.Argument(help="Readings of sensors, or posts of authors.")],
-    rate: Annotated[
-        float | None, typer.Option(help="Events per second. Default: as fast as Kafka takes them.")
-    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Events per second. Default: as fast as Kafka takes them.")] = None,
     keys: Annotated[int, typer.Option(min=1, help="How many sensors or authors.")] = 1_000,
     events: Annotated[int | None, typer.Option(min=0, help="Stop after so many events.")] = None,
     duration: Annotated[float | None, typer.Option(min=0, help="Stop after so many seconds of event time.")] = None,
