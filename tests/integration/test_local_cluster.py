@@ -42,7 +42,7 @@ def clusters(tmp_path: Path) -> Iterator[Clusters]:
 
 
 def test_what_servers_keep_survives_kills_and_restarts(clusters: Clusters) -> None:
-    cluster = clusters(ClusterSpec(node_heap_mb=768))
+    cluster = clusters(ClusterSpec(ports="any", node_heap_mb=768))
     cluster.start()
     settings, ports = cluster.settings, {s.name: s.ports for s in cluster.status()}
     _create(settings.kafka, "t", partitions=2)
@@ -72,7 +72,7 @@ def test_what_servers_keep_survives_kills_and_restarts(clusters: Clusters) -> No
 
 
 def test_one_of_three_brokers_may_die_and_come_back(clusters: Clusters) -> None:
-    cluster = clusters(ClusterSpec(brokers=3, nodes=0, registry=False, broker_heap_mb=384))
+    cluster = clusters(ClusterSpec(ports="any", brokers=3, nodes=0, registry=False, broker_heap_mb=384))
     cluster.start()
     kafka = cluster.settings.kafka
     assert kafka.replication_factor == 3
@@ -91,7 +91,7 @@ def test_one_of_three_brokers_may_die_and_come_back(clusters: Clusters) -> None:
 
 
 def test_a_taken_port_moves_the_server_and_the_settings(clusters: Clusters) -> None:
-    cluster = clusters(ClusterSpec(brokers=1, nodes=0, registry=False, broker_heap_mb=384))
+    cluster = clusters(ClusterSpec(ports="any", brokers=1, nodes=0, registry=False, broker_heap_mb=384))
     cluster.start()
     _create(cluster.settings.kafka, "t", partitions=1)
     old = cluster.settings.kafka.brokers
@@ -164,7 +164,7 @@ def test_foreground_up_stops_everything_on_ctrl_c(tmp_path: Path) -> None:
 
 @pytest.mark.faults
 def test_one_of_three_nodes_may_die_and_all_may_restart(clusters: Clusters) -> None:
-    cluster = clusters(ClusterSpec(brokers=0, nodes=3, registry=False, node_heap_mb=768))
+    cluster = clusters(ClusterSpec(ports="any", brokers=0, nodes=3, registry=False, node_heap_mb=768))
     cluster.start()
     settings = cluster.settings.cassandra
     assert settings.replication_factor == 3

@@ -5,6 +5,7 @@ FLUVIAL_TEST_CLUSTER_DIR names a running cluster (`fluvial up`) to use instead; 
 """
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ class LocalServers:
     """A local cluster of this test session."""
 
     def __init__(self, directory: Path) -> None:
-        self._cluster = LocalCluster(directory, ClusterSpec())
+        self._cluster = LocalCluster(directory, ClusterSpec(ports="any"))
 
     def kafka(self) -> KafkaSettings:
         return self._with("kafka-1").kafka
@@ -83,7 +84,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         running = LocalServers(tmp_path_factory.mktemp("cluster"))
     else:
         pytest.fail(f"FLUVIAL_TEST_SERVERS={kind}: {LOCAL} or {CONTAINERS}")
+    # A runner's time-out sends SIGTERM, which by itself would end the session and leave its servers running.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     yield running
+    signal.signal(signal.SIGTERM, before)
     running.close()
 
 

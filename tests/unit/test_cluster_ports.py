@@ -64,6 +64,14 @@ def test_all_ports_of_a_cluster_differ() -> None:
     assert len(set(every)) == len(every)
 
 
+def test_random_ports_are_asked_for_by_the_spec() -> None:
+    spec = ClusterSpec(ports="any")
+    first, second = (plan_ports(spec, {}, set(), PortPicker(seed=s)) for s in (15, 16))
+    every = [p for ports in (first, second) for by in ports.values() for p in by.values()]
+    assert len(set(every)) == len(every)
+    assert plan_ports(spec, first, set(), PortPicker(seed=17)) == first
+
+
 def test_a_single_broker_moves_from_a_taken_port_and_says_so(taken: int) -> None:
     spec = ClusterSpec(nodes=0, registry=False)
     before = {"kafka-1": {"client": taken, "controller": PortPicker(seed=7).pick()}}

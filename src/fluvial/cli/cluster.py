@@ -116,7 +116,7 @@ def _print_addresses(cluster: "LocalCluster") -> None:
         typer.echo(f"Registry   {settings.registry.url}")
     if spec.nodes:
         typer.echo(f"Cassandra  {settings.cassandra.contact_points} port {settings.cassandra.port}")
-    typer.echo(f"Data and logs are in {cluster.directory}; stop with `fluvial down`.")
+    typer.echo(f"Data and logs are in {cluster.directory}. Next: fluvial init. Stop with: fluvial down")
 
 
 def _stay(cluster: "LocalCluster") -> None:

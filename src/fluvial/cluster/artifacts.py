@@ -187,7 +187,9 @@ def _fetch_all(artifacts: Sequence[Artifact], repository: Path, source: Source, 
         try:
             for done, future in enumerate(as_completed(futures), 1):
                 future.result()
-                report(Step("jars", futures[future].file_name, done, total))
+                report(
+                    Step("jars", futures[future].file_name if done < total else f"{total} files fetched", done, total)
+                )
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

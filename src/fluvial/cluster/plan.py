@@ -105,14 +105,15 @@ class _Planner:
 
     def _port(self, purpose: str, had: int | None, usual: int, hosts: str | Sequence[str], fixed: bool) -> int:
         hosts = (hosts,) if isinstance(hosts, str) else hosts
+        preferred = (usual,) if self.spec.ports == "usual" else ()
         if had is None:
-            return self.picker.pick((usual,), hosts)
+            return self.picker.pick(preferred, hosts)
         if fixed and not is_free(had, hosts):
             raise ClusterError(
                 f"the {purpose} port {had} is taken{_by(had)}, and the cluster's other servers know it",
                 hint="stop what uses it, or begin anew with --fresh",
             )
-        return self.picker.pick((had, usual), hosts)
+        return self.picker.pick((had, *preferred), hosts)
 
 
 def _by(port: int) -> str:

@@ -1,6 +1,7 @@
 """What a local cluster consists of."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from fluvial.errors import ClusterError
 
@@ -11,7 +12,8 @@ SIZES = (0, 1, 3)
 class ClusterSpec:
     """How many servers of each kind, and the heap (MiB) of each.
 
-    ``brokers`` and ``nodes`` are 1 or 3, or 0 to leave Kafka or Cassandra out.
+    ``brokers`` and ``nodes`` are 1 or 3, or 0 to leave Kafka or Cassandra out. ``ports`` "usual" prefers 9092, 8081, 9042 …;
+    "any" takes random ones from the start, so that clusters that start at once do not want the same.
     """
 
     brokers: int = 1
@@ -20,6 +22,7 @@ class ClusterSpec:
     broker_heap_mb: int = 768
     node_heap_mb: int = 1024
     registry_heap_mb: int = 320
+    ports: Literal["usual", "any"] = "usual"
 
     def __post_init__(self) -> None:
         for what, n in (("brokers", self.brokers), ("nodes", self.nodes)):
