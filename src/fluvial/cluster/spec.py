@@ -12,8 +12,8 @@ SIZES = (0, 1, 3)
 class ClusterSpec:
     """How many servers of each kind, and the heap (MiB) of each.
 
-    ``brokers`` and ``nodes`` are 1 or 3, or 0 to leave Kafka or Cassandra out. ``ports`` "usual" prefers 9092, 8081, 9042 …;
-    "any" takes random ones from the start, so that clusters that start at once do not want the same.
+    ``brokers`` and ``nodes`` are 1 or 3, or 0 to leave Kafka or Cassandra out. ``ports`` "usual" prefers 9092, 8081,
+    9042 …; "any" takes random ones from the start, so that clusters that start at once do not want the same.
     """
 
     brokers: int = 1
