@@ -6,33 +6,41 @@ with Avro records as they are in the result topic, the per-row path with Python 
 
 import asyncio
 import contextlib
+import multiprocessing
 import resource
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from cassandra.concurrent import execute_concurrent_with_args
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from fluvial.cassandra import connected
-from fluvial.records import Column, RecordColumns
+from fluvial.records import Column, RecordColumns, Spans
 from fluvial.schemas.catalog import Catalog
 from fluvial.schemas.columns import doubles, longs, repeated, spans_from_strings
 from fluvial.schemas.decoder import Decoder
 from fluvial.schemas.encoder import Encoder
 from fluvial.schemas.migrations import migrations_in, statements
 from fluvial.schemas.sources import SchemaMap
-from fluvial.settings import CassandraSettings
+from fluvial.settings import CassandraSettings, KafkaSettings, SinkSettings
+from fluvial.sinks.app import Sink, SinkTopic
 from fluvial.sinks.rows import buckets, result_stamps, row_batches
 from fluvial.sinks.tables import plan_table
+from fluvial.sinks.targets import result_target
 from fluvial.sinks.writer import CassandraWriter
 from fluvial.stream_apps.shipped import DECLARATION, SENSOR_MINUTE
+from fluvial.transport.connection import librdkafka_config
+from fluvial.transport.publisher import Publisher
 
 KEYSPACE = "fluvial_bench"
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
-FETCHED = 30_000
+# What a fetch of 8 MiB holds of such rows.
+FETCHED = 60_000
 DOUBLES = ("sum", "mean", "min", "max", "first", "last", "stddev", "p50", "p95", "p99")
 SCHEMA_ID = 1
 
@@ -109,7 +117,7 @@ def fetched(rows: int, keys: int) -> list[RecordColumns]:
 def measure_sink(
     settings: CassandraSettings, rows: int = 300_000, keys: int = 1_000, rows_per_batch: int = 100
 ) -> Measured:
-    """Measure Avro records → columns → packed batches → Cassandra's acknowledgement."""
+    """Measure the sink without Kafka: Avro records → columns → packed batches → Cassandra's acknowledgement."""
     records = fetched(rows, keys)
     decoder = Decoder(
         Catalog((DECLARATION,)).schema_of(SENSOR_MINUTE.result_topic),
@@ -143,11 +151,63 @@ def measure_sink(
                 await writer.write(await asyncio.to_thread(prepare, r))
 
         await asyncio.gather(*(one(r) for r in records))
-        print(writer.counts)
         return time.perf_counter() - begun, time.process_time() - cpu
 
     with empty_table(settings) as session:
         seconds, cpu_seconds = asyncio.run(run(session))
+    return Measured("sink", rows, seconds, cpu_seconds, _peak_mb())
+
+
+def publish_rows(kafka: KafkaSettings, topic: str, rows: int, keys: int) -> None:
+    """Publish rows by sensor; in a process of its own, so that its memory is not the sink's."""
+    encoder = Encoder(Catalog((DECLARATION,)).schema_of(SENSOR_MINUTE.result_topic), SCHEMA_ID)
+
+    async def publish() -> None:
+        async with Publisher(kafka) as publisher:
+            for first in range(0, rows, FETCHED):
+                columns = minute_rows(first, min(FETCHED, rows - first), keys)
+                names = columns["sensor_id"]
+                assert isinstance(names, Spans)
+                await publisher.publish(topic, names, encoder.encode(columns))
+            await publisher.flush()
+
+    asyncio.run(publish())
+
+
+def measure_sink_app(
+    kafka: KafkaSettings, settings: CassandraSettings, rows: int = 300_000, keys: int = 1_000, partitions: int = 4
+) -> Measured:
+    """Measure the sink's Faust app from the first fetched record to the last acknowledged row."""
+    topic = f"fluvial-bench-{uuid.uuid4().hex[:8]}"
+    admin = AdminClient(librdkafka_config(kafka))
+    admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(30)
+    schema = Catalog((DECLARATION,)).schema_of(SENSOR_MINUTE.result_topic)
+    decoder = Decoder(schema, SchemaMap({SCHEMA_ID: schema}))
+
+    async def run(session: Any) -> tuple[float, float]:
+        target = result_target(SENSOR_MINUTE.table)
+        place = settings.model_copy(update={"keyspace": KEYSPACE})
+        sink = Sink(kafka, SinkSettings(group=topic), place, session, [SinkTopic(topic, target, decoder, None)])
+        running = asyncio.create_task(sink.app.run())
+        while sink.counts.read == 0:  # noqa: ASYNC110 — counters have no event
+            await asyncio.sleep(0.005)
+        begun, cpu = time.perf_counter(), time.process_time()
+        counts = sink.writer.counts
+        while counts.rows + counts.superseded < rows and not running.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        took = time.perf_counter() - begun, time.process_time() - cpu
+        await sink.app.stop()
+        await running
+        return took
+
+    publishing = multiprocessing.get_context("spawn").Process(target=publish_rows, args=(kafka, topic, rows, keys))
+    publishing.start()
+    publishing.join()
+    try:
+        with empty_table(settings) as session:
+            seconds, cpu_seconds = asyncio.run(run(session))
+    finally:
+        admin.delete_topics([topic])[topic].result(30)
     return Measured("sink", rows, seconds, cpu_seconds, _peak_mb())
 
 
@@ -183,6 +243,7 @@ def _peak_mb() -> float:
 if __name__ == "__main__":
     from fluvial.settings import load_settings
 
-    cassandra = load_settings().cassandra
-    print(measure_sink(cassandra))
-    print(measure_per_row(cassandra))
+    found = load_settings()
+    print(measure_sink_app(found.kafka, found.cassandra))
+    print(measure_sink(found.cassandra))
+    print(measure_per_row(found.cassandra))
