@@ -191,7 +191,7 @@ def test_what_is_overridden_exists_with_the_same_parameters(name: str) -> None:
     assert parameters(getattr(faust_driver.Consumer, name)) == parameters(getattr(driver.Consumer, name))
 
 
-@pytest.mark.parametrize("name", ["_create_worker_consumer", "on_start", "highwater"])
+@pytest.mark.parametrize("name", ["_create_worker_consumer", "on_start", "highwater", "close", "_stopped_set"])
 def test_what_is_overridden_in_the_thread_exists_with_the_same_parameters(name: str) -> None:
     thread = faust_driver.AIOKafkaConsumerThread
     assert parameters(getattr(thread, name)) == parameters(getattr(driver.ConsumerThread, name))
@@ -243,7 +243,7 @@ def shadowed(ours: type, base: type) -> set[str]:
 
 def test_our_classes_overshadow_nothing_by_accident() -> None:
     assert shadowed(AckOnResume, faust.Stream) == {"_py_aiter", "_c_aiter", "ack"}
-    assert shadowed(BatchApp, faust.App) == {"on_started_init_extra_services", "on_first_start", "stop"}
+    assert shadowed(BatchApp, faust.App) == {"on_started_init_extra_services", "start", "stop"}
     assert shadowed(driver.Consumer, faust_driver.Consumer) == {*OVERRIDDEN, "_new_consumer_thread"}
 
 

@@ -132,8 +132,8 @@ class BatchApp(faust.App):  # type: ignore[misc]
         await super().on_started_init_extra_services()
         await self.add_runtime_dependency(Watchdog(self, self.stall_seconds, loop=self.loop, beacon=self.beacon))
 
-    async def on_first_start(self) -> None:
-        """Verify the topics before anything is read.
+    async def start(self) -> None:
+        """Verify the topics, then start.
 
         Raises:
             ProvisioningError: a topic does not exist, or has another partition count than declared.
@@ -141,7 +141,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
         agents = {name for agent in self.agents.values() for name in agent.get_topic_names()}
         expected = dict.fromkeys(agents) | {t.name: t.partitions for t in self.batch_topics}
         await asyncio.to_thread(_verify_topics, self.admin_config, expected)
-        await super().on_first_start()
+        await super().start()
 
 
 def _verify_topics(config: Mapping[str, Any], expected: Mapping[str, int | None]) -> None:

@@ -43,6 +43,17 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         await super().on_start()
         read_batches(self._ensure_consumer()._fetcher, self.app.batch_topic_names)
 
+    def close(self) -> None:
+        """Do nothing: stopping the thread closes aiokafka, which leaves the group.
+
+        The stock method marks it as closed, from a rebalance in the middle of a stop, so that it is never closed.
+        """
+
+    def _stopped_set(self) -> None:
+        # After a crash the thread may have ended, and closed its loop, before it is told to stop.
+        with contextlib.suppress(RuntimeError):
+            super()._stopped_set()
+
     async def committed(self, tps: Iterable[TP]) -> dict[TP, int]:
         """Return the group's committed offsets; a partition without one is left out."""
         return await self.call_thread(self._committed, list(tps))
