@@ -27,11 +27,13 @@ from fluvial.transport.publisher import OutRecord, Publisher
 
 log = logging.getLogger(__name__)
 
-LANES = 3
+LANES = 2
 FETCH_BYTES = 8 << 20
+BUFFERED_BATCHES = 4
 HAND_OVER_SECONDS = 10.0
 REGISTRY_RETRY_SECONDS = 5.0
 
+# Called with every batch, also where nothing is wrong with it, in a thread; raises when too much is wrong.
 DeadLetters = Callable[[RecordColumns, Sequence[RowError]], Sequence[OutRecord]]
 
 
@@ -95,6 +97,7 @@ class Sink:
         self._lanes: set[asyncio.Task[None]] = set()
         self._lane_free = asyncio.Event()
         self._paused = False
+        self._told_expired: set[str] = set()
         self.app: BatchApp = batch_app(
             settings.group,
             kafka,
@@ -103,6 +106,7 @@ class Sink:
             instance_id=settings.instance_id,
             web_port=settings.web_port,
             fetch_bytes=FETCH_BYTES,
+            buffered_batches=BUFFERED_BATCHES,
         )
         for name in self._topics:
             self.app.agent(self.app.batch_topic(name), name=f"fluvial.sink.{name}")(self._agent)
@@ -181,10 +185,19 @@ class Sink:
         self.counts.read += len(records)
         self.counts.nulls += int((~events.ok).sum()) - len(events.errors)
         self.counts.dead_lettered += len(errors)
-        if not errors or topic.dead_letters is None:
+        self._tell_expired(batch.topic, topic, rows.expired)
+        if topic.dead_letters is None:
             return rows, ()
-        log.error("%s: %d bad rows of %d go to its dead-letter topic", batch, len(errors), len(records))
+        if errors:
+            log.error("%s: %d bad rows of %d go to its dead-letter topic", batch, len(errors), len(records))
         return rows, topic.dead_letters(records, errors)
+
+    def _tell_expired(self, name: str, topic: SinkTopic, expired: int) -> None:
+        """Say once per topic that rows are too old for their table; `CassandraWriter.counts` has how many."""
+        if expired and name not in self._told_expired:
+            self._told_expired.add(name)
+            table = topic.target.table
+            log.warning("%s: rows past the %d days that %s keeps are skipped", name, table.retention_days, table.name)
 
     async def _on_revoked(self, tps: frozenset[TP]) -> None:
         if self._lanes and not self.writer.paused:

@@ -169,7 +169,7 @@ def row_batches(
     kept = _shared(weight, owners[run])
     return RowBatches(
         plan,
-        memoryview(packed.buffer.tobytes()),
+        packed.buffer.data,
         [*bounds[kept].tolist(), len(packed.buffer)],
         np.diff(np.append(first[kept], len(rows))).tolist(),
         [routing[i] for i in run[kept].tolist()],

@@ -13,8 +13,6 @@ from fluvial.sinks.rows import Stamps, buckets, result_stamps
 
 DAY_MS = 86_400_000
 
-READINGS_TABLE = Table("sensor_readings", ("sensor_id", "metric"), "day", clustering=("event_id",), retention_days=30)
-
 Columns = Mapping[str, Column]
 
 
@@ -50,8 +48,8 @@ def result_target(table: Table) -> Target:
     return Target(table, "window_start", lambda columns: columns, stamps)
 
 
-def readings_target() -> Target:
-    """Return the target of raw readings: one row per identity, written at the event's own time.
+def readings_target(retention_days: int) -> Target:
+    """Return the target of raw readings: one row per identity, written at the event's own time; 0 days are for ever.
 
     Readings do not change, so any constant wall-like timestamp will do; the event's own in µs gives SSTables that time
     windows can drop whole, and the same one however often the reading was sent.
@@ -63,9 +61,12 @@ def readings_target() -> Target:
     def stamps(columns: Columns) -> Stamps:
         times = columns["event_time"]
         assert isinstance(times, Longs)
-        return Stamps(times.values * 1000, times.values + READINGS_TABLE.retention_days * DAY_MS)
+        expires = times.values + retention_days * DAY_MS if retention_days else None
+        return Stamps(times.values * 1000, expires)
 
-    return Target(READINGS_TABLE, "event_time", complete, stamps)
+    key = ("sensor_id", "metric")
+    table = Table("sensor_readings", key, "day", clustering=("event_id",), retention_days=retention_days)
+    return Target(table, "event_time", complete, stamps)
 
 
 def event_ids(sequence: Column, value: Column) -> Spans:

@@ -98,6 +98,7 @@ class SinkSettings(_Section):
     rows_per_batch: int = Field(100, ge=1, le=1000)
     max_in_flight: int = Field(256, ge=1, description="upper bound of concurrent batches; the limit adapts below it")
     raw_readings: bool = Field(False, description="also write every reading to sensor_readings")
+    raw_retention_days: int = Field(30, ge=0, description="how long sensor_readings keeps a reading; 0 is for ever")
     web_port: int | None = None
 
 

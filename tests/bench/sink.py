@@ -219,11 +219,10 @@ def measure_per_row(settings: CassandraSettings, rows: int = 20_000, keys: int =
         names = list(session.cluster.metadata.keyspaces[KEYSPACE].tables["sensor_minute"].columns)
         marks = ", ".join("?" for _ in names)
         prepared = session.prepare(
-            f"INSERT INTO {KEYSPACE}.sensor_minute ({', '.join(names)}) VALUES ({marks}) USING TIMESTAMP ? AND TTL ?"
+            f"INSERT INTO {KEYSPACE}.sensor_minute ({', '.join(names)}) VALUES ({marks}) USING TIMESTAMP ?"
         )
         values = [_python(columns[name]) for name in names]
-        stamps = result_stamps(columns, 90)
-        values += [stamps.written.tolist(), [90 * 86_400] * rows]
+        values.append(result_stamps(columns, 0).written.tolist())
         begun, cpu = time.perf_counter(), time.process_time()
         execute_concurrent_with_args(session, prepared, zip(*values, strict=True), concurrency=100)
         seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - cpu

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -116,7 +117,8 @@ async def test_rows_past_their_retention_are_skipped_and_the_others_expire_when_
     old = TODAY_MS - 91 * DAY_MS
     with fresh_topic(kafka) as topic:
         publish(kafka, topic, encoded(MINUTES, minute_columns([("old", old, 1.0, 0, 1), ("new", TODAY_MS, 1.0, 0, 2)])))
-        async with running_sink(kafka, tables, topic, MINUTES, result_target(SENSOR_MINUTE.table)) as running:
+        target = result_target(replace(SENSOR_MINUTE.table, retention_days=90))
+        async with running_sink(kafka, tables, topic, MINUTES, target) as running:
             await running.catch_up()
             assert running.sink.writer.counts.expired == 1
     assert [r["sensor_id"] for r in in_table(tables, "sensor_minute")] == ["new"]
@@ -198,7 +200,7 @@ async def test_raw_readings_are_one_row_per_identity(kafka: KafkaSettings, table
     }
     with fresh_topic(kafka) as topic:
         publish(kafka, topic, encoded("iot.readings", columns))
-        async with running_sink(kafka, tables, topic, "iot.readings", readings_target()) as running:
+        async with running_sink(kafka, tables, topic, "iot.readings", readings_target(30)) as running:
             await running.catch_up()
     found = in_table(tables, "sensor_readings")
     assert [(r["event_id"], r["value"], r["sequence"], r["unit"]) for r in found] == [

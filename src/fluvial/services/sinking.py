@@ -1,7 +1,10 @@
 """Putting a sink together: settings, registry, codecs, a Cassandra session."""
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any
+
+import numpy as np
 
 from fluvial.cassandra import close, connect
 from fluvial.errors import FluvialError
@@ -13,7 +16,7 @@ from fluvial.schemas.registry import Registry
 from fluvial.settings import Settings
 from fluvial.sinks.app import Sink, SinkTopic
 from fluvial.sinks.targets import readings_target, result_target
-from fluvial.stream_apps.dead_letters import dead_letters
+from fluvial.stream_apps.dead_letters import DeadLetterLimit, dead_letters
 from fluvial.stream_apps.plan import chosen
 from fluvial.transport.publisher import OutRecord
 
@@ -32,7 +35,15 @@ def build_sink(settings: Settings, catalog: Catalog, registry: Registry) -> Sink
     pipelines = chosen(catalog.pipelines, settings.worker.pipelines)
     writer = _dead_letter_writer(registry, pipelines[0].result_topic)
 
+    limits: dict[tuple[str, int], DeadLetterLimit] = {}
+    noting = Lock()
+    ratio, run = settings.worker.dead_letter_ratio, settings.worker.dead_letter_run
+
     def set_aside(records: RecordColumns, errors: Sequence[RowError]) -> Sequence[OutRecord]:
+        place = records.topic, records.partition
+        with noting:
+            limit = limits.setdefault(place, DeadLetterLimit(ratio=ratio, run=run))
+            limit.note(*place, len(records), np.array([e.row for e in errors], np.int64))
         return [OutRecord(d.key, writer.write(d.fields)) for d in dead_letters(records, list(errors))]
 
     topics = [
@@ -44,7 +55,7 @@ def build_sink(settings: Settings, catalog: Catalog, registry: Registry) -> Sink
     if settings.sink.raw_readings:
         # The worker sets the bad records of event topics aside.
         decoder = Decoder(catalog.schema_of(READINGS_TOPIC), registry)
-        topics.append(SinkTopic(READINGS_TOPIC, readings_target(), decoder, None))
+        topics.append(SinkTopic(READINGS_TOPIC, readings_target(settings.sink.raw_retention_days), decoder, None))
     session: Any = connect(settings.cassandra, "write")
     try:
         return Sink(settings.kafka, settings.sink, settings.cassandra, session, topics)
