@@ -43,7 +43,8 @@ def jars_of(peer: str) -> list[Path]:
     Raises:
         ClusterError: a jar cannot be had or differs from the lock.
     """
-    return resolve(read_lock(LOCK.read_text())[peer])
+    found: list[Path] = resolve(read_lock(LOCK.read_text())[peer])
+    return found
 
 
 def compiler_jar() -> Path:
@@ -55,7 +56,8 @@ def compiler_jar() -> Path:
     found = [a for a in read_lock()["cassandra"] if a.name == "ecj"]
     if not found:
         raise ClusterError("the servers' jars.lock has no ecj", hint="name another compiler in tests/bench/jars.py")
-    return resolve(found)[0]
+    [jar] = resolve(found)
+    return Path(jar)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from fluvial.settings import Settings
 from fluvial.stream_apps.worker import Worker
 from fluvial.transport.connection import librdkafka_config
 
-EVERY_SECONDS = 0.005
+EVERY_SECONDS = 0.01
 
 
 async def main(settings: Settings, topic: str, table: str, partitions: int) -> None:
@@ -55,7 +55,8 @@ def _hold_until_assigned(worker: Worker, partitions: int) -> None:
     async def positions(tps: frozenset[TP]) -> Mapping[TP, int]:
         while len(assigned := worker.app.consumer.assignment()) != partitions:  # noqa: ASYNC110 — Faust tells nobody
             await asyncio.sleep(EVERY_SECONDS)
-        return await find(frozenset(tps & assigned))
+        found: Mapping[TP, int] = await find(frozenset(tps & assigned))
+        return found
 
     worker.app.positions = positions
 

@@ -68,7 +68,7 @@ def as_json(results: Results, skipped: Mapping[str, str]) -> list[dict[str, Any]
 
     ``ratio`` and ``ratio_per_cpu_second`` are to worker-1k, of the same run.
     """
-    base = results.get(BASE)
+    wall, cpu = _rates(results.get(BASE))
     rows: list[dict[str, Any]] = []
     for r in results.values():
         row: dict[str, Any] = {
@@ -76,8 +76,8 @@ def as_json(results: Results, skipped: Mapping[str, str]) -> list[dict[str, Any]
             "events_per_second": round(r.events_per_second),
             "events_per_cpu_second": round(r.events_per_cpu_second),
             "peak_mb": round(r.peak_mb, 1),
-            "ratio": _ratio(r.events_per_second, base and base.events_per_second),
-            "ratio_per_cpu_second": _ratio(r.events_per_cpu_second, base and base.events_per_cpu_second),
+            "ratio": _ratio(r.events_per_second, wall),
+            "ratio_per_cpu_second": _ratio(r.events_per_cpu_second, cpu),
             "events": r.events,
             "seconds": round(r.seconds, 3),
             "cpu_seconds": round(r.cpu_seconds, 3),
@@ -93,11 +93,11 @@ def as_json(results: Results, skipped: Mapping[str, str]) -> list[dict[str, Any]
 def table(results: Sequence[Result], base: Result | None) -> str:
     """Return the rows as text, one line each under a line of titles."""
     lines = [f"{'':<20}{'events/s':>12}{'per CPU s':>12}{'peak MB':>9}{'× worker-1k':>13}{'per CPU s':>11}"]
+    wall, cpu = _rates(base)
     for r in results:
-        wall = _ratio(r.events_per_second, base and base.events_per_second)
-        cpu = _ratio(r.events_per_cpu_second, base and base.events_per_cpu_second)
+        times, times_per_cpu = _ratio(r.events_per_second, wall), _ratio(r.events_per_cpu_second, cpu)
         figures = f"{r.events_per_second:>12,.0f}{r.events_per_cpu_second:>12,.0f}{r.peak_mb:>9,.0f}"
-        lines.append(f"{r.name:<20}{figures}{_short(wall):>13}{_short(cpu):>11}  {r.note}".rstrip())
+        lines.append(f"{r.name:<20}{figures}{_short(times):>13}{_short(times_per_cpu):>11}  {r.note}".rstrip())
     return "\n".join(lines)
 
 
@@ -111,6 +111,10 @@ def bars(results: Results) -> str:
                 f"{'met   ' if bar.holds(results) else 'MISSED'}  {bar.text}: {bar.found(results):,.4g} ({bound})"
             )
     return "\n".join(lines)
+
+
+def _rates(base: Result | None) -> tuple[float | None, float | None]:
+    return (None, None) if base is None else (base.events_per_second, base.events_per_cpu_second)
 
 
 def _ratio(figure: float, base: float | None) -> float | None:
