@@ -4,14 +4,15 @@ One file of readings as a CSV and as a Parquet file, one process: reading, check
 """
 
 import asyncio
+import contextlib
 import resource
 import tempfile
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
@@ -21,9 +22,10 @@ from fluvial.producers.fields import fields_of
 from fluvial.producers.files import open_source
 from fluvial.producers.import_plan import ImportRequest, plan_import
 from fluvial.producers.importing import Importer
+from fluvial.producers.random_blocks import BLOCK_EVENTS
 from fluvial.producers.rejections import RejectedFile
 from fluvial.producers.sensors import Sensors
-from fluvial.records import Column, Spans
+from fluvial.records import Column
 from fluvial.schemas.avro import load_schema
 from fluvial.schemas.columns import column_to_arrow
 from fluvial.schemas.encoder import Encoder
@@ -62,34 +64,30 @@ def measure_parquet(settings: Settings) -> Measured:
     return _measure("import-parquet", settings, ".parquet")
 
 
-def readings(events: int) -> pa.Table:
-    """Return simulated readings as a table."""
+def write(path: Path, events: int) -> Path:
+    """Write simulated readings as CSV or Parquet, as the suffix says."""
     stream = Sensors(1, SENSORS, START_MS)
-    tables: list[pa.Table] = []
-    number = 0
-    while sum(len(t) for t in tables) < events:
-        columns = {name: _arrow(c) for name, c in stream.block(number).items()}
-        columns["event_time"] = columns["event_time"].cast(pa.timestamp("ms", "UTC"))
-        tables.append(pa.table(columns))
-        number += 1
-    return pa.concat_tables(tables).slice(0, events)
-
-
-def write(table: pa.Table, path: Path) -> Path:
-    """Write a table as its suffix says."""
-    if path.suffix == ".csv":
-        pyarrow.csv.write_csv(table, path)
-    else:
-        pyarrow.parquet.write_table(table, path)
+    with contextlib.ExitStack() as stack:
+        writer: pyarrow.csv.CSVWriter | pyarrow.parquet.ParquetWriter | None = None
+        for first in range(0, events, BLOCK_EVENTS):
+            table = _table(stream.block(first // BLOCK_EVENTS)).slice(0, events - first)
+            if writer is None:
+                kind = pyarrow.csv.CSVWriter if path.suffix == ".csv" else pyarrow.parquet.ParquetWriter
+                writer = stack.enter_context(kind(str(path), table.schema))
+            writer.write_table(table)
     return path
+
+
+def _table(columns: Mapping[str, Column]) -> pa.Table:
+    arrays = {name: column_to_arrow(c) for name, c in columns.items()}
+    arrays["event_time"] = arrays["event_time"].cast(pa.timestamp("ms", "UTC"))
+    return pa.table(arrays)
 
 
 def _measure(name: str, settings: Settings, suffix: str) -> Measured:
     with tempfile.TemporaryDirectory(prefix="fluvial-bench-") as directory:
-        table = readings(EVENTS)
-        small = write(table.slice(0, WARM_UP_EVENTS), Path(directory) / f"small{suffix}")
-        whole = write(table, Path(directory) / f"readings{suffix}")
-        del table
+        small = write(Path(directory) / f"small{suffix}", WARM_UP_EVENTS)
+        whole = write(Path(directory) / f"readings{suffix}", EVENTS)
         asyncio.run(_import(settings, small))
         cpu, begun = time.process_time(), time.perf_counter()
         events = asyncio.run(_import(settings, whole))
@@ -116,8 +114,3 @@ async def _import(settings: Settings, path: Path) -> int:
         return summary.events
     finally:
         admin.delete_topics([topic])[topic].result()
-
-
-def _arrow(column: Column) -> pa.Array:
-    array = column_to_arrow(column)
-    return array.dictionary_encode() if isinstance(column, Spans) and len(np.unique(column.start)) < 100 else array

@@ -19,7 +19,7 @@ from fluvial.schemas.catalog import Catalog
 from fluvial.schemas.declarations import Pipeline
 from fluvial.schemas.encoder import Encoder
 from fluvial.schemas.registry import Registry
-from fluvial.services.processors import partition_counts
+from fluvial.services.partitions import partition_counts
 from fluvial.settings import Settings
 from fluvial.transport.publisher import Publisher
 

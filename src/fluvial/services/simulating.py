@@ -11,7 +11,7 @@ from fluvial.schemas.catalog import Catalog
 from fluvial.schemas.encoder import Encoder
 from fluvial.schemas.registry import Registry
 from fluvial.services.importing import event_topic
-from fluvial.services.processors import partition_counts
+from fluvial.services.partitions import partition_counts
 from fluvial.settings import Settings
 from fluvial.transport.publisher import Publisher
 

@@ -7,7 +7,8 @@ import time
 from fluvial.producers.ticker import Ticker
 from fluvial.schemas.catalog import Catalog
 from fluvial.schemas.registry import Registry
-from fluvial.services.processors import build_worker, partition_counts
+from fluvial.services.partitions import partition_counts
+from fluvial.services.processors import build_worker
 from fluvial.services.progress import GroupProgress
 from fluvial.services.running import run_apps
 from fluvial.services.sinking import build_sink
