@@ -27,7 +27,7 @@ from fluvial.schemas.encoder import Encoder
 from fluvial.schemas.migrations import migrations_in, statements
 from fluvial.schemas.sources import SchemaMap
 from fluvial.settings import CassandraSettings, KafkaSettings, SinkSettings
-from fluvial.sinks.app import Sink, SinkTopic
+from fluvial.sinks.app import LANES, Sink, SinkTopic
 from fluvial.sinks.rows import buckets, result_stamps, row_batches
 from fluvial.sinks.tables import plan_table
 from fluvial.sinks.targets import result_target
@@ -43,6 +43,7 @@ DAY_MS = 86_400_000
 FETCHED = 60_000
 DOUBLES = ("sum", "mean", "min", "max", "first", "last", "stddev", "p50", "p95", "p99")
 SCHEMA_ID = 1
+PARTITIONS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +81,14 @@ def empty_table(settings: CassandraSettings) -> Iterator[Any]:
         yield session
 
 
-def minute_rows(first: int, n: int, keys: int) -> dict[str, Column]:
-    """Return rows ``first`` … of ``keys`` sensors: key after key, minute after minute, since the start of yesterday."""
+def minute_rows(first: int, n: int, keys: int, partition: int = 0, partitions: int = 1) -> dict[str, Column]:
+    """Return rows ``first`` … of a partition's share of the sensors: minute after minute, since yesterday began."""
     i = np.arange(first, first + n)
-    start = (int(time.time() * 1000) // DAY_MS - 1) * DAY_MS + (i // keys) * MINUTE_MS
+    share = keys // partitions
+    start = (int(time.time() * 1000) // DAY_MS - 1) * DAY_MS + (i // share) * MINUTE_MS
     rng = np.random.default_rng(first)
     return {
-        "sensor_id": spans_from_strings([f"sensor-{k:06d}" for k in (i % keys).tolist()]),
+        "sensor_id": spans_from_strings([f"sensor-{k:06d}" for k in (partition + partitions * (i % share)).tolist()]),
         "metric": repeated("temperature", n),
         "window_start": longs(start),
         "window_end": longs(start + MINUTE_MS),
@@ -101,16 +103,19 @@ def minute_rows(first: int, n: int, keys: int) -> dict[str, Column]:
 
 
 def fetched(rows: int, keys: int) -> list[RecordColumns]:
-    """Return rows as fetched Avro records, `FETCHED` at a time."""
+    """Return rows as fetched Avro records: of one partition at a time, `FETCHED` at a time."""
     schema = Catalog((DECLARATION,)).schema_of(SENSOR_MINUTE.result_topic)
     encoder = Encoder(schema, SCHEMA_ID)
     found = []
-    for first in range(0, rows, FETCHED):
-        n = min(FETCHED, rows - first)
-        values = encoder.encode(minute_rows(first, n, keys))
-        nothing = np.zeros(n, np.int64)
-        offsets = np.arange(first, first + n)
-        found.append(RecordColumns(SENSOR_MINUTE.result_topic, 0, offsets, nothing, values, values, nothing, first + n))
+    share = rows // PARTITIONS
+    for first in range(0, share, FETCHED):
+        for partition in range(PARTITIONS):
+            n = min(FETCHED, share - first)
+            values = encoder.encode(minute_rows(first, n, keys, partition, PARTITIONS))
+            nothing = np.zeros(n, np.int64)
+            offsets = np.arange(first, first + n)
+            topic = SENSOR_MINUTE.result_topic
+            found.append(RecordColumns(topic, partition, offsets, nothing, values, values, nothing, first + n))
     return found
 
 
@@ -144,7 +149,7 @@ def measure_sink(
 
         await writer.write(await asyncio.to_thread(prepare, records[0]))  # compiles
         begun, cpu = time.perf_counter(), time.process_time()
-        lanes = asyncio.Semaphore(3)
+        lanes = asyncio.Semaphore(LANES)
 
         async def one(r: RecordColumns) -> None:
             async with lanes:
@@ -175,12 +180,12 @@ def publish_rows(kafka: KafkaSettings, topic: str, rows: int, keys: int) -> None
 
 
 def measure_sink_app(
-    kafka: KafkaSettings, settings: CassandraSettings, rows: int = 300_000, keys: int = 1_000, partitions: int = 4
+    kafka: KafkaSettings, settings: CassandraSettings, rows: int = 300_000, keys: int = 1_000
 ) -> Measured:
     """Measure the sink's Faust app from the first fetched record to the last acknowledged row."""
     topic = f"fluvial-bench-{uuid.uuid4().hex[:8]}"
     admin = AdminClient(librdkafka_config(kafka))
-    admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(30)
+    admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(30)
     schema = Catalog((DECLARATION,)).schema_of(SENSOR_MINUTE.result_topic)
     decoder = Decoder(schema, SchemaMap({SCHEMA_ID: schema}))
 
