@@ -161,6 +161,11 @@ def test_the_consumers_options_are_read_when_it_starts(name: str) -> None:
     assert name in aiokafka.AIOKafkaConsumer.start.__code__.co_names
 
 
+def test_the_clients_request_timeout_is_read_when_it_connects() -> None:
+    assert "_request_timeout_ms" in aiokafka.client.AIOKafkaClient._get_conn.__code__.co_names
+    assert "_request_timeout_ms" in aiokafka.AIOKafkaConsumer.__init__.__code__.co_names
+
+
 # --- Faust's consumer
 
 

@@ -228,6 +228,8 @@ def batch_app(
         broker_session_timeout=45.0,
         broker_heartbeat_interval=3.0,
         broker_rebalance_timeout=max(60.0, 3 * drain_seconds),
+        # A paused app (its database is away) fetches nothing and must stay in the group; the watchdog sees to stalls.
+        broker_max_poll_interval=7 * 86_400.0,
         broker_commit_every=10_000,
         broker_commit_interval=2.8,
         producer_partitioner=None,

@@ -36,6 +36,9 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._max_partition_fetch_bytes = options.partition_bytes
         consumer._fetch_max_bytes = options.request_bytes
         consumer._fetch_max_wait_ms = options.wait_ms
+        # A join takes as long as the slowest member's drain; Faust's setting also bounds the loading of state.
+        request_ms = int(1000 * (self.app.conf.broker_rebalance_timeout + 10))
+        consumer._request_timeout_ms = consumer._client._request_timeout_ms = request_ms
         return consumer
 
     async def on_start(self) -> None:
