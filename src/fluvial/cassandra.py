@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from cassandra import AuthenticationFailed, ConsistencyLevel, InvalidRequest
+from cassandra import AuthenticationFailed, ConsistencyLevel
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
 from cassandra.policies import (
@@ -58,16 +58,17 @@ def connect(settings: CassandraSettings, purpose: Purpose, *, keyspace: str | No
         ssl_context=_tls(settings),
     )
     try:
-        session = cluster.connect(keyspace)
-        _require_datacenter(cluster, settings, where)
-    except NoHostAvailable as e:
-        cluster.shutdown()
-        raise _refused(e, settings, where) from None
-    except InvalidRequest as e:
-        cluster.shutdown()
-        raise CassandraError(
-            f"Cassandra at {where}: {e}", hint="`fluvial init` creates the keyspace and its tables"
-        ) from None
+        try:
+            session = cluster.connect()
+        except NoHostAvailable as e:
+            _require_datacenter(cluster, settings, where)
+            raise _refused(e, settings, where) from None
+        if keyspace is not None:
+            if keyspace not in cluster.metadata.keyspaces:
+                raise CassandraError(
+                    f"Cassandra at {where} has no keyspace {keyspace}", hint="`fluvial init` creates it and its tables"
+                )
+            session.set_keyspace(keyspace)
     except BaseException:
         cluster.shutdown()
         raise
@@ -135,6 +136,7 @@ def _refused(error: NoHostAvailable, settings: CassandraSettings, where: str) ->
 
 
 def _require_datacenter(cluster: Cluster, settings: CassandraSettings, where: str) -> None:
+    """Raise if the cluster answered, but has no node where the load balancing looks for one."""
     found = sorted({h.datacenter for h in cluster.metadata.all_hosts() if h.datacenter})
     if found and settings.local_datacenter not in found:
         raise CassandraError(
