@@ -154,7 +154,14 @@ async def test_other_consumers_of_the_process_are_not_changed() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["_isolation_level", "_auto_offset_reset", "_max_partition_fetch_bytes", "_fetch_max_bytes", "_fetch_max_wait_ms"],
+    [
+        "_isolation_level",
+        "_auto_offset_reset",
+        "_max_partition_fetch_bytes",
+        "_fetch_min_bytes",
+        "_fetch_max_bytes",
+        "_fetch_max_wait_ms",
+    ],
 )
 def test_the_consumers_options_are_read_when_it_starts(name: str) -> None:
     assert name in aiokafka.AIOKafkaConsumer.__init__.__code__.co_names

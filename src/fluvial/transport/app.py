@@ -51,11 +51,16 @@ class BatchTopic:
 
 @dataclass(frozen=True, slots=True)
 class FetchOptions:
-    """How much is fetched at once: bytes per partition and per request, and how long the broker waits for any."""
+    """How much is fetched at once, at most per partition and per request.
+
+    The broker answers when ``min_bytes`` are there, or after ``wait_ms``: a tenth of a second's delay at low rates, for
+    a quarter of the CPU time that answering every record at once would take.
+    """
 
     partition_bytes: int
     request_bytes: int = 64 << 20
-    wait_ms: int = 500
+    min_bytes: int = 16 << 10
+    wait_ms: int = 100
 
 
 class BatchApp(faust.App):  # type: ignore[misc]

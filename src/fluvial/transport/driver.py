@@ -35,6 +35,7 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._auto_offset_reset = "none"
         consumer._max_partition_fetch_bytes = options.partition_bytes
         consumer._fetch_max_bytes = options.request_bytes
+        consumer._fetch_min_bytes = options.min_bytes
         consumer._fetch_max_wait_ms = options.wait_ms
         # A join takes as long as the slowest member's drain; Faust's setting also bounds the loading of state.
         request_ms = int(1000 * (self.app.conf.broker_rebalance_timeout + 10))
