@@ -1,9 +1,10 @@
 """How far a consumer group is: committed offsets against the ends of its topics."""
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from fluvial.errors import TransportError
@@ -11,6 +12,15 @@ from fluvial.settings import KafkaSettings
 from fluvial.transport.connection import librdkafka_config
 
 TIMEOUT_SECONDS = 30.0
+RETRY_SECONDS = 0.2
+_PASSING = (
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +52,34 @@ class GroupProgress:
         Raises:
             TransportError: Kafka does not answer.
         """
-        try:
-            known = self._admin.list_topics(timeout=TIMEOUT_SECONDS).topics
-            tps = [TopicPartition(t, p) for t in sorted(topics) if t in known for p in sorted(known[t].partitions)]
-            if not tps:
-                return []
-            begins = self._admin.list_offsets({tp: OffsetSpec.earliest() for tp in tps}, request_timeout=TIMEOUT_SECONDS)
-            ends = self._admin.list_offsets({tp: OffsetSpec.latest() for tp in tps}, request_timeout=TIMEOUT_SECONDS)
-            request = [ConsumerGroupTopicPartitions(group, [TopicPartition(tp.topic, tp.partition) for tp in tps])]
-            answer = self._admin.list_consumer_group_offsets(request, request_timeout=TIMEOUT_SECONDS)[group].result()
-            committed = {(x.topic, x.partition): x.offset for x in answer.topic_partitions}
-            at = lambda futures: {(tp.topic, tp.partition): f.result().offset for tp, f in futures.items()}  # noqa: E731
-            first, last = at(begins), at(ends)
-        except KafkaException as e:
-            raise TransportError(f"Kafka at {self._brokers} does not answer: {e}", hint="is it up? `fluvial status`") from None
-        return [
-            Position(t, p, max(committed.get((t, p), -1), -1), first[t, p], last[t, p])
-            for t, p in ((tp.topic, tp.partition) for tp in tps)
-        ]
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while True:
+            try:
+                return self._positions(group, topics)
+            except KafkaException as e:
+                # A coordinator that has just started answers that it is loading.
+                error = e.args[0]
+                if error.code() not in _PASSING or time.monotonic() > deadline:
+                    raise TransportError(
+                        f"Kafka at {self._brokers} does not answer: {error.str()}", hint="is it up? `fluvial status`"
+                    ) from None
+                time.sleep(RETRY_SECONDS)
+
+    def _positions(self, group: str, topics: Iterable[str]) -> list[Position]:
+        known = self._admin.list_topics(timeout=TIMEOUT_SECONDS).topics
+        tps = [TopicPartition(t, p) for t in sorted(topics) if t in known for p in sorted(known[t].partitions)]
+        if not tps:
+            return []
+        first, last = self._offsets(tps, OffsetSpec.earliest()), self._offsets(tps, OffsetSpec.latest())
+        request = [ConsumerGroupTopicPartitions(group, [TopicPartition(tp.topic, tp.partition) for tp in tps])]
+        answer = self._admin.list_consumer_group_offsets(request, request_timeout=TIMEOUT_SECONDS)[group].result()
+        committed = {(x.topic, x.partition): x.offset for x in answer.topic_partitions}
+        places = [(tp.topic, tp.partition) for tp in tps]
+        return [Position(*at, max(committed.get(at, -1), -1), first[at], last[at]) for at in places]
+
+    def _offsets(self, tps: list[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
+        futures = self._admin.list_offsets({tp: spec for tp in tps}, request_timeout=TIMEOUT_SECONDS)
+        return {(tp.topic, tp.partition): f.result().offset for tp, f in futures.items()}
 
     def lag(self, group: str, topics: Iterable[str]) -> int:
         """Return how many records the group still has to handle in the topics."""

@@ -78,6 +78,7 @@ class _Oracle:
         self.closed_at: Instant = NEVER
         self.C: Instant = NEVER  # of every key, with partition time
         self.keys: dict[tuple[Any, ...], _Key] = {}
+        self.busy: dict[tuple[Any, ...], _Key] = {}  # those with open windows
         self.offset = -1
         self.heard = 0
         self.result = OracleResult()
@@ -168,6 +169,7 @@ class _Oracle:
             if window is None:
                 window = _Window(start, end)
                 key.windows.append(window)
+                self.busy[key.values] = key
             self._hold(key, window, t, event, identity)
             aggregated = True
         if aggregated:
@@ -205,6 +207,7 @@ class _Oracle:
         merged.start = min([t] + [held_t for _, held_t, _ in merged.events])
         merged.end = max([t] + [held_t for _, held_t, _ in merged.events]) + gap
         key.windows.append(merged)
+        self.busy[key.values] = key
         self._hold(key, merged, t, event, identity)
         self.result.ledger.aggregated += 1
         if self.pipeline.time == "key":
@@ -241,11 +244,11 @@ class _Oracle:
             return
         self.closed_at = self.P
         if self.pipeline.time == "partition":
-            for key in self.keys.values():
+            for key in list(self.busy.values()):
                 self._finish(key, [w for w in key.windows if w.end + self.pipeline.lateness_ms <= self.P])
             self.C = closed_through(self.pipeline.window, self.P - self.pipeline.lateness_ms)
             return
-        silent = [key for key in self.keys.values() if key.windows and self.pipeline.idle_timeout_ms <= self.P - key.H]
+        silent = [key for key in self.busy.values() if self.pipeline.idle_timeout_ms <= self.P - key.H]
         for key in sorted(silent, key=lambda k: (k.H, k.heard)):
             key.C = max(w.end for w in key.windows)
             self._finish(key, list(key.windows))
@@ -259,6 +262,8 @@ class _Oracle:
         for window in sorted(windows, key=lambda w: w.start):
             self._write(key, window, final=True)
             key.windows.remove(window)
+        if not key.windows:
+            self.busy.pop(key.values, None)
 
     def _closed_through(self, key: _Key) -> Instant:
         return self.C if self.pipeline.time == "partition" else key.C

@@ -48,19 +48,20 @@ def _bucket_value(index: int) -> float:
 
 def distinct(items: Iterable[bytes]) -> int:
     """Return the HyperLogLog estimate of how many different byte strings there are."""
-    registers = [0] * REGISTERS
+    registers: dict[int, int] = {}  # those that are not 0
     for item in items:
         h = xxh64(item)
         register = h >> (64 - PRECISION)
         rest = h & ((1 << (64 - PRECISION)) - 1)
         rank = (64 - PRECISION) - rest.bit_length() + 1
-        registers[register] = max(registers[register], rank)
-    total = 0.0
-    for r in registers:
+        registers[register] = max(registers.get(register, 0), rank)
+    empty = REGISTERS - len(registers)
+    # Each empty register adds 2⁰. All terms are powers of two, so that their order does not matter.
+    total = float(empty)
+    for r in registers.values():
         total = total + 2.0**-r
     alpha = 0.7213 / (1 + 1.079 / REGISTERS)
     estimate = alpha * REGISTERS * REGISTERS / total
-    empty = registers.count(0)
     if estimate < 2.5 * REGISTERS and empty:
         estimate = REGISTERS * math.log(REGISTERS / empty)
     return round(estimate)

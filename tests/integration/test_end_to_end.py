@@ -1,0 +1,134 @@
+"""Real data through the command line, real servers and every shipped pipeline, against the oracle cell by cell."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fluvial.schemas.declarations import Pipeline
+from fluvial.services.progress import GroupProgress
+from fluvial.settings import Settings
+from fluvial.stream_apps.plan import plan_topics
+from fluvial.stream_apps.shipped import DECLARATION
+from support.oracle.from_cassandra import compare, read_table
+from support.oracle.from_kafka import ask_oracle, registry
+from support.servers import unique_keyspace
+
+ROOT = Path(__file__).parents[2]
+DATA = Path(os.environ.get("FLUVIAL_TEST_DATA", ROOT.parent / "shared" / "data"))
+FLUVIAL = Path(sys.executable).parent / "fluvial"
+MELBOURNE = DATA / "melbourne-microclimate" / "melbweather.csv.gz"
+LORAWAN = sorted((DATA / "campusiot-lorawan").glob("*.ndjson.gz"))
+WIKIPEDIA = DATA / "wikipedia-edits-2015" / "wikiticker-2015-09-12-sampled.json.gz"
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not MELBOURNE.exists(), reason=f"the real data sets are not at {DATA} (FLUVIAL_TEST_DATA)"),
+]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The command line, pointed at the test's servers and at a keyspace and groups of its own."""
+
+    settings: Settings
+    environment: dict[str, str]
+    folder: Path
+
+    def fluvial(self, *arguments: str) -> str:
+        """Run a command to its end and return its stdout."""
+        done = subprocess.run([FLUVIAL, *arguments], env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, f"fluvial {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a command and return its process."""
+        log = (self.folder / f"{arguments[0]}-{time.monotonic_ns()}.log").open("wb")
+        return subprocess.Popen([FLUVIAL, *arguments], env=self.environment, cwd=self.folder, stdout=log, stderr=log)
+
+
+@pytest.fixture(scope="module")
+def deployment(cluster_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    name = unique_keyspace("e2e")
+    s = cluster_settings
+    changed = {
+        "FLUVIAL_KAFKA__BROKERS": s.kafka.brokers, "FLUVIAL_REGISTRY__URL": s.registry.url,
+        "FLUVIAL_CASSANDRA__CONTACT_POINTS": s.cassandra.contact_points, "FLUVIAL_CASSANDRA__PORT": str(s.cassandra.port),
+        "FLUVIAL_CASSANDRA__KEYSPACE": name, "FLUVIAL_WORKER__GROUP": f"{name}-worker", "FLUVIAL_SINK__GROUP": f"{name}-sink",
+        "FLUVIAL_WORKER__CHECKPOINT_SECONDS": "0.5",
+    }  # fmt: skip
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("FLUVIAL_")} | changed
+    folder = tmp_path_factory.mktemp("e2e")
+    deployment = Deployment(s, environment, folder)
+    deployment.fluvial("init")
+    import_all(deployment)
+    yield deployment
+
+
+def import_all(d: Deployment) -> None:
+    measures = "ambient_temperature,relative_humidity,barometric_pressure,wind_speed,pm2.5,pm10"
+    d.fluvial("import", "iot.readings", str(MELBOURNE), "--map", "sensor_id=site", "--map", "event_time=date_time", "--melt", measures, "--complete", "--rejected", ".")  # fmt: skip
+    d.fluvial("import", "iot.readings", *map(str, LORAWAN), "--map", "sensor_id=dev_eui", "--map", "sequence=fcnt", "--map", "event_time=reported_at", "--melt", "decoded.payload.*", "--complete", "--rejected", ".")  # fmt: skip
+    d.fluvial("import", "social.posts", str(WIKIPEDIA), "--format", "ndjson", "--map", "author_id=user", "--map", "network=channel", "--map", "hashtags=page", "--map", "text=comment", "--map", "event_time=time", "--hash", "post_id=time,user,page", "--complete", "--rejected", ".")  # fmt: skip
+
+
+def differences(d: Deployment, pipeline: Pipeline) -> tuple[int, list[str]]:
+    """Return how many rows the oracle finds for a pipeline, and every cell of the table that differs from it."""
+    plan = plan_topics(DECLARATION.pipelines)[pipeline.source]
+    upstream = 0
+    if plan.upstream is not None:
+        upstream = len(GroupProgress(d.settings.kafka).positions("nobody", [plan.upstream]))
+    answers = ask_oracle(pipeline, d.settings.kafka.brokers, registry(d.settings.registry.url), upstream_partitions=upstream, exhausted=True)
+    rows = [row for answer in answers.values() for row in answer.rows]
+    c = d.settings.cassandra
+    table = read_table(c.contact_points.split(","), c.port, d.environment["FLUVIAL_CASSANDRA__KEYSPACE"], pipeline.table.name)
+    return len(table), compare(pipeline, rows, table)
+
+
+def wait_until(condition: Any, seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.05)
+
+
+def test_every_table_equals_the_oracle_after_a_worker_is_stopped_and_another_killed_in_the_middle(deployment: Deployment) -> None:
+    progress, group = GroupProgress(deployment.settings.kafka), deployment.environment["FLUVIAL_WORKER__GROUP"]
+    topics = list(plan_topics(DECLARATION.pipelines))
+
+    def handled() -> int:
+        return sum(max(p.committed, 0) for p in progress.positions(group, topics))
+
+    for i, how in enumerate((signal.SIGTERM, signal.SIGKILL)):
+        before = handled()
+        worker = deployment.start("worker")
+        wait_until(lambda b=before: handled() > b, 90, "the worker handles something")
+        worker.send_signal(how)
+        assert worker.wait(60) == (0 if how == signal.SIGTERM else -how), f"run {i}"
+    deployment.fluvial("run", "--until-caught-up")
+    for pipeline in DECLARATION.pipelines:
+        rows, different = differences(deployment, pipeline)
+        assert rows > 0, pipeline.name
+        assert different == [], f"{pipeline.name}: {len(different)} differences"
+
+
+def test_a_second_run_changes_nothing(deployment: Deployment) -> None:
+    deployment.fluvial("run", "--until-caught-up")
+    for pipeline in DECLARATION.pipelines[:2]:
+        assert differences(deployment, pipeline)[1] == []
+
+
+def test_the_results_can_be_asked_for(deployment: Deployment) -> None:
+    out = deployment.fluvial("query", "sensor_hour", "arc1045", "ambient_temperature", "--from", "2020-01-01", "--to", "2020-01-02", "--format", "json")  # fmt: skip
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert len(rows) == 24
+    assert all(r["final"] for r in rows)
