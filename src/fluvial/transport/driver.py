@@ -60,7 +60,8 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     async def committed(self, tps: Iterable[TP]) -> dict[TP, int]:
         """Return the group's committed offsets; a partition without one is left out."""
-        return await self.call_thread(self._committed, list(tps))
+        found: dict[TP, int] = await self.call_thread(self._committed, list(tps))
+        return found
 
     async def _committed(self, tps: list[TP]) -> dict[TP, int]:
         found = await self._ensure_consumer()._coordinator.fetch_committed_offsets(
@@ -83,7 +84,8 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     def highwater(self, tp: TP) -> int:
         """Return the end of what can be read now: the last stable offset."""
-        return self._ensure_consumer().last_stable_offset(tp)
+        end: int = self._ensure_consumer().last_stable_offset(tp)
+        return end
 
 
 class Consumer(stock.Consumer):  # type: ignore[misc]
@@ -251,7 +253,8 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
             await self.wait_first(waiting, timeout=timeout)
             if not self._get_active_partitions():
                 return None, None
-        return await super()._wait_next_records(timeout)
+        fetched: tuple[Any, set[TP] | None] = await super()._wait_next_records(timeout)
+        return fetched
 
     def on_buffer_drop(self, tp: TP) -> None:
         """Fetch a partition again whose buffer has room."""

@@ -43,7 +43,7 @@ def _bytes(name: str) -> U8:
 
 
 @njit(cache=True, nogil=True)
-def _varint(buffer: U8, at: int) -> tuple[int, int]:
+def _varint(buffer: U8, at: int) -> tuple[np.int64, int]:
     # The parser has checked the bounds of every header section.
     value = np.uint64(0)
     shift = np.uint64(0)
@@ -77,7 +77,7 @@ def _find(buffer: U8, at: int, name: U8) -> tuple[int, int]:
 
 
 @njit(cache=True, nogil=True)
-def _decimal(buffer: U8, at: int, length: int) -> tuple[int, bool]:
+def _decimal(buffer: U8, at: int, length: int) -> tuple[np.int64, bool]:
     end = at + length
     negative = length > 0 and buffer[at] == 0x2D
     if negative:

@@ -1,6 +1,7 @@
 """Record batches' payloads, verified and decompressed one after the other into one buffer."""
 
 from collections.abc import Callable
+from typing import Any
 
 import cramjam
 import numpy as np
@@ -82,7 +83,7 @@ def _with_room(out: U8, at: int, need: int) -> U8:
     return grown
 
 
-def _snappy_into(payload: memoryview, out: U8) -> int:
+def _snappy_into(payload: memoryview, out: Any) -> int:
     if bytes(payload[:8]) != _XERIAL:
         return int(cramjam.snappy.decompress_raw_into(payload, out))
     # snappy-java's stream: magic, two versions (int32), then blocks of an int32 length and raw snappy.
@@ -94,7 +95,7 @@ def _snappy_into(payload: memoryview, out: U8) -> int:
     return used
 
 
-_INTO: dict[str, Callable[[memoryview, U8], int]] = {
+_INTO: dict[str, Callable[[memoryview, Any], int]] = {
     "gzip": cramjam.gzip.decompress_into,
     "snappy": _snappy_into,
     "lz4": cramjam.lz4.decompress_into,

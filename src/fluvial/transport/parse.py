@@ -71,7 +71,7 @@ def _unparsable(headers: BatchHeaders, chosen: I64, i: int) -> CorruptRecordBatc
 
 
 @njit(cache=True, nogil=True)
-def _varint(buffer: U8, at: int, end: int) -> tuple[int, int]:
+def _varint(buffer: U8, at: int, end: int) -> tuple[np.int64, int]:
     """Return a zigzag varint and the position after it; position −1 when it runs past ``end`` or 64 bits."""
     if at < end and buffer[at] < 0x80:
         b = np.int64(buffer[at])
@@ -91,7 +91,7 @@ def _varint(buffer: U8, at: int, end: int) -> tuple[int, int]:
 
 
 @njit(cache=True, nogil=True)
-def _span(buffer: U8, at: int, end: int) -> tuple[int, int]:
+def _span(buffer: U8, at: int, end: int) -> tuple[np.int64, int]:
     """Return the length of a length-prefixed string and where it starts; position −1 when it runs past ``end``."""
     length, at = _varint(buffer, at, end)
     if at < 0 or length < -1 or (length > 0 and length > end - at):

@@ -53,17 +53,17 @@ class BatchHeaders:
     @property
     def is_control(self) -> Mask:
         """True for batches that hold markers rather than data."""
-        return (self.attributes & _CONTROL_BIT) != 0
+        return np.asarray(self.attributes & _CONTROL_BIT, np.bool_)
 
     @property
     def is_transactional(self) -> Mask:
         """True for batches that belong to a transaction."""
-        return (self.attributes & _TRANSACTIONAL_BIT) != 0
+        return np.asarray(self.attributes & _TRANSACTIONAL_BIT, np.bool_)
 
     @property
     def log_append_time(self) -> Mask:
         """True where every record's timestamp is the batch's ``max_timestamp``."""
-        return (self.attributes & _LOG_APPEND_BIT) != 0
+        return np.asarray(self.attributes & _LOG_APPEND_BIT, np.bool_)
 
 
 def walk(raw: bytes) -> BatchHeaders:
@@ -111,7 +111,7 @@ def readable(headers: BatchHeaders, aborted: list[tuple[int, int]]) -> Mask:
 
 
 @njit(cache=True, nogil=True)
-def _be(data: U8, at: int, width: int) -> int:
+def _be(data: U8, at: int, width: int) -> np.int64:
     value = np.int64(0)
     for i in range(at, at + width):
         value = (value << 8) | np.int64(data[i])
@@ -119,9 +119,9 @@ def _be(data: U8, at: int, width: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _be32(data: U8, at: int) -> int:
-    value = _be(data, at, 4)
-    return value - (1 << 32) if value >= (1 << 31) else value
+def _be32(data: U8, at: int) -> np.int64:
+    value: np.int64 = _be(data, at, 4)
+    return np.int64(value - (1 << 32)) if value >= (1 << 31) else value
 
 
 @njit(cache=True, nogil=True)
@@ -148,14 +148,15 @@ def _skip_varint(data: U8, at: int, end: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _control_type(data: U8, at: int, end: int) -> int:
+def _control_type(data: U8, at: int, end: int) -> np.int64:
     # A control record's key is int16 version, int16 type; before it: length, attributes, two deltas, the key's length.
     at = _skip_varint(data, at, end) + 1
     for _ in range(3):
         at = _skip_varint(data, at, end)
     if at + 4 > end:
-        return 1 << 16
-    return _be(data, at + 2, 2)
+        return np.int64(1 << 16)
+    kind: np.int64 = _be(data, at + 2, 2)
+    return kind
 
 
 @njit(cache=True, nogil=True)
