@@ -23,12 +23,19 @@ class ImportFileError(FluvialError):
 class Melted:
     """A measure column and the metric of its readings.
 
-    With ``every_leaf`` it stands for all numbers below ``column`` ('' is the top), metrics by their paths from there.
+    With ``every_leaf`` it stands for all numbers below ``column`` ('' is the top) but those ``without``; their metrics
+    are their paths from there.
     """
 
     metric: str
     column: str
     every_leaf: bool = False
+    without: frozenset[str] = frozenset()
+
+    def leaf(self, name: str) -> str | None:
+        """Return the metric of a number at a path from the top, None when it is none of these."""
+        below = name if not self.column else name.removeprefix(f"{self.column}.")
+        return None if name in self.without or (self.column and below == name) else below
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,10 @@ class Source(Protocol):
 
     def available(self) -> list[str]:
         """Return the names that can be asked for, for people."""
+        ...
+
+    def may_have(self, column: str) -> bool:
+        """Whether rows can have a column; false when it is certain that none has."""
         ...
 
     def last_name(self, column: str) -> str:

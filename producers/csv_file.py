@@ -51,6 +51,10 @@ class CsvFile:
         """Return the names in the header."""
         return list(self._header)
 
+    def may_have(self, column: str) -> bool:
+        """Whether the header names a column."""
+        return column in self._header
+
     def last_name(self, column: str) -> str:
         """Return the column's name."""
         return column

@@ -88,12 +88,13 @@ def plan_import(
     for name in request.hashes:
         if by_name[name].kind != "text":
             raise ImportFileError(f"--hash {name}=…: field {name} is not a text", hint="a hash is a text")
-    columns = dict(request.columns)
-    columns |= {
-        f: f for f, t in by_name.items() if f not in taken and t.kind != "unsupported" and _everywhere(f, sources)
-    }
-    melt = tuple(_melted(text, sources) for text in request.melt)
-    _check_columns([*columns.values(), *(c for h in request.hashes.values() for c in h)], sources, "--map")
+    hashed = [c for columns in request.hashes.values() for c in columns]
+    _check_columns([*request.columns.values()], sources, "--map")
+    _check_columns(hashed, sources, "--hash")
+    free = [f for f in fields if f.name not in taken and f.kind != "unsupported"]
+    columns = {**request.columns, **{f.name: f.name for f in free if _everywhere(f, sources)}}
+    used = frozenset([*columns.values(), *hashed])
+    melt = tuple(_melted(text, sources, used) for text in request.melt)
     _check_columns([m.column for m in melt if not m.every_leaf], sources, "--melt")
     _check_metrics(melt)
     lacking = [f.name for f in fields if f.required and f.name not in taken and f.name not in columns]
@@ -124,11 +125,12 @@ def _can_melt(fields: Mapping[str, Field]) -> bool:
     return METRIC in fields and VALUE in fields and fields[METRIC].kind == "text" and fields[VALUE].kind == "number"
 
 
-def _everywhere(column: str, sources: Sequence[Source]) -> bool:
-    return all(column in s.available() for s in sources)
+def _everywhere(f: Field, sources: Sequence[Source]) -> bool:
+    """Whether a field takes the column of its name; for one that needs a value, the column has to be there for sure."""
+    return all(not s.missing([f.name]) if f.required else s.may_have(f.name) for s in sources)
 
 
-def _melted(text: str, sources: Sequence[Source]) -> Melted:
+def _melted(text: str, sources: Sequence[Source], used: frozenset[str]) -> Melted:
     if text == "*" or text.endswith(".*"):
         prefix = text[:-2]
         if not any(s.leaves(prefix) for s in sources):
@@ -136,7 +138,7 @@ def _melted(text: str, sources: Sequence[Source]) -> Melted:
                 f"--melt {text}: {sources[0].path} has no typed numbers there",
                 hint=f"name the columns; there are {_listed(sources[0].available())}",
             )
-        return Melted("", prefix, every_leaf=True)
+        return Melted("", prefix, every_leaf=True, without=used)
     metric, equals, column = text.partition("=")
     if equals and sources[0].missing([text]):
         return Melted(metric, column)

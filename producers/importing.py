@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,18 +79,15 @@ class Importer:
         chunks = source.chunks(self._plan.source_columns, self._plan.melt)
         size = source.path.stat().st_size
         lines = events = empty = nulls = bad = 0
-        while (made := await asyncio.to_thread(self._next, chunks, rejected)) is not None:
-            built, keys, values, position = made
-            await self._publisher.publish(self._topic, keys, values)
-            lines, events, empty, nulls = (
-                lines + built.lines,
-                events + len(keys),
-                empty + built.empty,
-                nulls + built.nulls,
-            )
-            bad = rejected.reasons.total()
-            report(FileProgress(source.path, position, size, events, bad))
-        await self._publisher.flush()
+        with closing(rejected):
+            while (made := await asyncio.to_thread(self._next, chunks, rejected)) is not None:
+                built, keys, values, position = made
+                await self._publisher.publish(self._topic, keys, values)
+                lines, events = lines + built.lines, events + len(keys)
+                empty, nulls = empty + built.empty, nulls + built.nulls
+                bad = rejected.reasons.total()
+                report(FileProgress(source.path, position, size, events, bad))
+            await self._publisher.flush()
         return FileSummary(source.path, lines, events, empty, nulls, bad, rejected.reasons, rejected.path)
 
     async def complete(self, completion: Completion) -> int:
@@ -113,7 +111,6 @@ class Importer:
     def _next(self, chunks: Iterator[Chunk], rejected: RejectedFile) -> tuple[Built, Spans, Spans, int] | None:
         chunk = next(chunks, None)
         if chunk is None:
-            rejected.close()
             return None
         built = build(chunk, self._plan)
         keys = built.columns[self._plan.key]

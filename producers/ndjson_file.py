@@ -58,6 +58,10 @@ class NdjsonFile:
             self._available = list(names)
         return self._available
 
+    def may_have(self, column: str) -> bool:
+        """Return true: the next line may have it."""
+        return True
+
     def last_name(self, column: str) -> str:
         """Return the last key of a path that `missing` has found, and the list positions behind it."""
         steps = self._resolved.get(column, (column,))
@@ -79,7 +83,8 @@ class NdjsonFile:
 
     def chunks(self, columns: Sequence[str], melted: Sequence[Melted]) -> Iterator[Chunk]:
         """Read the file from its start; the measures of ``every_leaf`` are those that a chunk has, by name."""
-        self.missing([*columns, *(m.column for m in melted if m.column)])
+        # A name without dots is a key of the record; only paths have to be found first.
+        self.missing([c for c in (*columns, *(m.column for m in melted)) if "." in c])
         blocks = Blocks(self._path, BLOCK_BYTES)
         rest, line = b"", 1
         for block in blocks:
@@ -119,7 +124,7 @@ class NdjsonFile:
         for m in melted:
             steps = self._resolved.get(m.column, (m.column,) if m.column else ())
             if m.every_leaf:
-                measures += _leaf_measures([_numbers(dig(r, steps)) for r in records])
+                measures += _leaf_measures([_numbers(dig(r, steps)) for r in records], m)
             else:
                 measures.append(Measure(m.metric, arrow_of([dig(r, steps) for r in records])))
         return Chunk(
@@ -194,8 +199,9 @@ def _written(value: Any) -> str | None:
     return value if isinstance(value, str) or value is None else json.dumps(value)
 
 
-def _leaf_measures(rows: list[dict[str, float]]) -> list[Measure]:
-    names = sorted({name for row in rows for name in row})
+def _leaf_measures(rows: list[dict[str, float]], m: Melted) -> list[Measure]:
+    before = f"{m.column}." if m.column else ""
+    names = sorted({name for row in rows for name in row if m.leaf(before + name) is not None})
     return [Measure(name, pa.array([row.get(name) for row in rows], pa.float64()), sparse=True) for name in names]
 
 

@@ -46,6 +46,10 @@ class ParquetFile:
         """Return the dotted paths of all fields."""
         return list(self._columns)
 
+    def may_have(self, column: str) -> bool:
+        """Whether the schema has a column."""
+        return column in self._columns
+
     def last_name(self, column: str) -> str:
         """Return the name of the innermost field."""
         names, at = self._schema, column
@@ -82,7 +86,8 @@ class ParquetFile:
     def _expanded(self, m: Melted) -> list[Melted]:
         if not m.every_leaf:
             return [m]
-        return [Melted(leaf[len(m.column) + 1 :] if m.column else leaf, leaf) for leaf in self.leaves(m.column)]
+        named = [(m.leaf(column), column) for column in self.leaves(m.column)]
+        return [Melted(metric, column) for metric, column in named if metric is not None]
 
     def _tops(self, names: Sequence[str]) -> list[str]:
         """Return the top-level fields that hold some columns."""

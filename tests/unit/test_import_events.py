@@ -275,3 +275,23 @@ def test_lists_of_hashtags_stay_lists(tmp_path: Path) -> None:
     chunks = built(path, ImportRequest(), POST)
     assert [e["hashtags"] for e in events(chunks)] == [["a", "ü"], [], [], ["b"], ["c", "5"], ["7"]]
     assert [(r.line, r.reason) for r in rejected(chunks)] == [(6, "hashtags: null in a list")]
+
+
+def test_a_field_that_only_later_lines_have_is_taken_from_there(tmp_path: Path) -> None:
+    path = tmp_path / "f.ndjson"
+    base = {"sensor_id": "a", "metric": "t", "value": 1, "event_time": 1}
+    path.write_text("\n".join(json.dumps(base | ({"unit": "K"} if i == 1_500 else {})) for i in range(2_000)))
+    made = events(built(path, ImportRequest()))
+    assert [i for i, e in enumerate(made) if e["unit"] == "K"] == [1_500]
+
+
+@pytest.mark.parametrize("suffix", [".ndjson", ".parquet"])
+def test_columns_that_fill_a_field_are_no_measures(tmp_path: Path, suffix: str) -> None:
+    path, records = tmp_path / f"f{suffix}", [{"id": "a", "at": 5, "n": 1, "x": 2.5, "deep": {"n": 3, "y": 4}}]
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(records), path)
+    else:
+        path.write_text(json.dumps(records[0]))
+    request = ImportRequest(columns={"sensor_id": "id", "event_time": "at", "sequence": "deep.n"}, melt=("*",))
+    made = {e["metric"]: e["value"] for e in events(built(path, request))}
+    assert made == {"n": 1.0, "x": 2.5, "deep.y": 4.0}
