@@ -33,12 +33,13 @@ Row = tuple[str, int, float, int, int]
 
 
 @contextmanager
-def shipped_tables(cassandra: CassandraSettings) -> Iterator[CassandraSettings]:
+def shipped_tables(cassandra: CassandraSettings, replicas: int = 1) -> Iterator[CassandraSettings]:
     """Give settings of a fresh keyspace with the shipped tables, and drop it afterwards."""
     keyspace = unique_keyspace("sink")
     with connected(cassandra, "write") as session:
         session.execute(
-            f"CREATE KEYSPACE {keyspace} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}",
+            f"CREATE KEYSPACE {keyspace} WITH replication = "
+            f"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {replicas}}}",
             timeout=60,
         )
         session.set_keyspace(keyspace)
