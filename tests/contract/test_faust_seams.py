@@ -17,9 +17,10 @@ from faust.transport.drivers import aiokafka as faust_driver
 from faust.transport.drivers import by_url
 
 from fluvial.settings import KafkaSettings
-from fluvial.transport import driver
+from fluvial.transport import consumer, driver
 from fluvial.transport.app import BatchApp, BatchTopic, batch_app
 from fluvial.transport.batches import FetchedBatch
+from fluvial.transport.consumer_thread import ConsumerThread
 from fluvial.transport.fetch import read_batches
 from fluvial.transport.stream import AckOnResume
 from support.record_batches import Rec, build, marker
@@ -200,13 +201,13 @@ OVERRIDDEN = (
 
 @pytest.mark.parametrize("name", [*OVERRIDDEN, "track_message", "commit_and_end_transactions"])
 def test_what_is_overridden_exists_with_the_same_parameters(name: str) -> None:
-    assert parameters(getattr(faust_driver.Consumer, name)) == parameters(getattr(driver.Consumer, name))
+    assert parameters(getattr(faust_driver.Consumer, name)) == parameters(getattr(consumer.Consumer, name))
 
 
 @pytest.mark.parametrize("name", ["_create_worker_consumer", "on_start", "highwater", "close", "_stopped_set"])
 def test_what_is_overridden_in_the_thread_exists_with_the_same_parameters(name: str) -> None:
     thread = faust_driver.AIOKafkaConsumerThread
-    assert parameters(getattr(thread, name)) == parameters(getattr(driver.ConsumerThread, name))
+    assert parameters(getattr(thread, name)) == parameters(getattr(ConsumerThread, name))
 
 
 def test_commits_ask_for_the_pending_partitions_their_offsets_and_whether_to() -> None:
@@ -256,7 +257,7 @@ def shadowed(ours: type, base: type) -> set[str]:
 def test_our_classes_overshadow_nothing_by_accident() -> None:
     assert shadowed(AckOnResume, faust.Stream) == {"_py_aiter", "_c_aiter", "ack"}
     assert shadowed(BatchApp, faust.App) == {"on_started_init_extra_services", "start", "stop"}
-    assert shadowed(driver.Consumer, faust_driver.Consumer) == {*OVERRIDDEN, "_new_consumer_thread"}
+    assert shadowed(consumer.Consumer, faust_driver.Consumer) == {*OVERRIDDEN, "_new_consumer_thread"}
 
 
 def test_the_app_uses_our_classes_and_a_bounded_buffer() -> None:

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -16,99 +15,14 @@ from fluvial.errors import PublishError
 from fluvial.records import I64, Spans
 from fluvial.settings import KafkaSettings
 from fluvial.transport.connection import librdkafka_config
+from fluvial.transport.delivery import Chunk, Delivery, OutRecord
+
+__all__ = ["Delivery", "OutRecord", "Publisher"]
 
 MAX_IN_FLIGHT_BYTES = 128 << 20
 CHUNK = 10_000
 DRAIN_SECONDS = 10.0
 POLL_SECONDS = 0.005
-
-
-@dataclass(frozen=True, slots=True)
-class OutRecord:
-    """One record to publish, with headers; ``timestamp`` is in epoch ms, None lets the client set it."""
-
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
-    partition: int | None = None
-    timestamp: int | None = None
-
-
-class Delivery:
-    """What became of the records of one `Publisher.publish`; await it.
-
-    Raises:
-        PublishError: a record was not acknowledged; it may or may not be in the log.
-    """
-
-    def __init__(self, topic: str, records: int, loop: asyncio.AbstractEventLoop) -> None:
-        self.topic = topic
-        self.records = records
-        self.future: asyncio.Future[None] = loop.create_future()
-        self.awaited = False
-        self.failed = 0
-        self.first_error: str | None = None
-        self._open = records
-        if records == 0:
-            self.future.set_result(None)
-
-    def __await__(self) -> Generator[Any, None, None]:
-        self.awaited = True
-        return asyncio.shield(self.future).__await__()
-
-    def abandon(self, why: str) -> None:
-        """Report every record that is still open as not acknowledged."""
-        self.settle(self._open, self._open, why)
-
-    def settle(self, records: int, failed: int, error: str | None) -> None:
-        """Note that ``records`` more are settled, ``failed`` of them unacknowledged; call it on the loop only."""
-        self._open -= records
-        self.failed += failed
-        self.first_error = self.first_error or error
-        if self._open <= 0 and not self.future.done():
-            if self.failed:
-                self.future.set_exception(
-                    PublishError(
-                        f"{self.failed} of {self.records} records for {self.topic} were not acknowledged: "
-                        f"{self.first_error}",
-                        hint="they may or may not be in the log; publish them again where repeats are recognised",
-                    )
-                )
-            else:
-                self.future.set_result(None)
-
-
-class _Chunk:
-    """Delivery reports of up to `CHUNK` records, counted on the publisher's thread and settled together."""
-
-    __slots__ = ("bytes", "delivery", "error", "failed", "publisher", "records", "refused", "reports", "settled")
-
-    def __init__(self, publisher: "Publisher", delivery: Delivery, records: int, size: int) -> None:
-        self.publisher = publisher
-        self.delivery = delivery
-        self.records = records
-        self.bytes = size
-        self.reports = 0
-        self.refused = 0
-        self.failed = 0
-        self.error: str | None = None
-        self.settled = False
-
-    def reported(self, error: KafkaError | None, message: object) -> None:
-        """Count one delivery report; called for every record."""
-        if error is not None:
-            self.failed += 1
-            self.error = self.error or error.str()
-        self.reports += 1
-        if self.reports + self.refused == self.records:
-            self.publisher._settle_soon(self)
-
-    def refuse(self, records: int, error: str) -> None:
-        """Count records that the producer did not take; called at most once."""
-        self.error = self.error or error
-        self.refused = records
-        if self.reports + self.refused >= self.records:
-            self.publisher._settle_soon(self)
 
 
 class Publisher:
@@ -241,7 +155,7 @@ class Publisher:
         if not delivery.future.cancelled() and delivery.future.exception() is not None:
             self._failures.append(delivery)
 
-    async def _admit(self, delivery: Delivery, records: int, size: int) -> _Chunk:
+    async def _admit(self, delivery: Delivery, records: int, size: int) -> Chunk:
         async with self._admission:
             while self._records and (
                 self._records + records > self._max_in_flight or self._bytes + size > MAX_IN_FLIGHT_BYTES
@@ -250,12 +164,12 @@ class Publisher:
                 await self._room.wait()
             self._records += records
             self._bytes += size
-        return _Chunk(self, delivery, records, size)
+        return Chunk(self._settle_soon, delivery, records, size)
 
-    def _submit(self, send: Any, chunk: _Chunk, *args: Any) -> None:
+    def _submit(self, send: Any, chunk: Chunk, *args: Any) -> None:
         self._jobs.put(partial(self._guarded, send, chunk, *args))
 
-    def _guarded(self, send: Any, chunk: _Chunk, *args: Any) -> None:
+    def _guarded(self, send: Any, chunk: Chunk, *args: Any) -> None:
         try:
             refused = send(chunk, *args)
         except BaseException as e:  # noqa: BLE001 — whatever went wrong, whoever waits for the delivery must hear of it
@@ -266,7 +180,7 @@ class Publisher:
 
     def _send(
         self,
-        chunk: _Chunk,
+        chunk: Chunk,
         topic: str,
         keys: Spans | None,
         values: Spans,
@@ -288,7 +202,7 @@ class Publisher:
         sent = self._producer.produce_batch(topic, messages, partition=at, on_delivery=chunk.reported)
         return [m["_error"] for m in messages if "_error" in m] if sent < len(messages) else []
 
-    def _send_records(self, chunk: _Chunk, topic: str, records: Iterable[OutRecord]) -> list[Any]:
+    def _send_records(self, chunk: Chunk, topic: str, records: Iterable[OutRecord]) -> list[Any]:
         refused: list[Any] = []
         for r in records:
             try:
@@ -305,12 +219,12 @@ class Publisher:
                 refused.append(e)
         return refused
 
-    def _settle_soon(self, chunk: _Chunk) -> None:
+    def _settle_soon(self, chunk: Chunk) -> None:
         # After the loop has been closed nobody waits for the delivery any more.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._settle, chunk)
 
-    def _settle(self, chunk: _Chunk) -> None:
+    def _settle(self, chunk: Chunk) -> None:
         if chunk.settled:
             return
         chunk.settled = True

@@ -1,0 +1,76 @@
+"""aiokafka in its thread: made with our options, its fetcher handing out batches, leaving the group when it stops."""
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from faust.transport.consumer import ensure_TP
+from faust.transport.drivers import aiokafka as stock
+from faust.types import TP
+
+from fluvial.transport.fetch import read_batches
+
+
+class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """The thread in which aiokafka runs."""
+
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        options = self.app.fetch_options
+        consumer._isolation_level = "read_committed"
+        # A position that is gone must stop the worker, not skip what was not read.
+        consumer._auto_offset_reset = "none"
+        consumer._max_partition_fetch_bytes = options.partition_bytes
+        consumer._fetch_max_bytes = options.request_bytes
+        consumer._fetch_min_bytes = options.min_bytes
+        consumer._fetch_max_wait_ms = options.wait_ms
+        # A join takes as long as the slowest member's drain; Faust's setting also bounds the loading of state.
+        request_ms = int(1000 * (self.app.conf.broker_rebalance_timeout + 10))
+        consumer._request_timeout_ms = consumer._client._request_timeout_ms = request_ms
+        return consumer
+
+    async def on_start(self) -> None:
+        """Start aiokafka and let its fetcher hand out batches."""
+        await super().on_start()
+        read_batches(self._ensure_consumer()._fetcher, self.app.batch_topic_names)
+
+    def close(self) -> None:
+        """Do nothing: stopping the thread closes aiokafka, which leaves the group.
+
+        The stock method marks it as closed, from a rebalance in the middle of a stop, so that it is never closed.
+        """
+
+    def _stopped_set(self) -> None:
+        # After a crash the thread may have ended, and closed its loop, before it is told to stop.
+        with contextlib.suppress(RuntimeError):
+            super()._stopped_set()
+
+    async def committed(self, tps: Iterable[TP]) -> dict[TP, int]:
+        """Return the group's committed offsets; a partition without one is left out."""
+        found: dict[TP, int] = await self.call_thread(self._committed, list(tps))
+        return found
+
+    async def _committed(self, tps: list[TP]) -> dict[TP, int]:
+        found = await self._ensure_consumer()._coordinator.fetch_committed_offsets(
+            [stock.ensure_aiokafka_TP(tp) for tp in tps]
+        )
+        return {ensure_TP(tp): at.offset for tp, at in found.items() if at.offset >= 0}
+
+    async def seek_all(self, positions: Mapping[TP, int]) -> None:
+        """Seek every partition, dropping whatever is buffered of it.
+
+        Raises:
+            IllegalStateError: a partition is not assigned any more.
+        """
+        await self.call_thread(self._seek_all, dict(positions))
+
+    async def _seek_all(self, positions: dict[TP, int]) -> None:
+        consumer = self._ensure_consumer()
+        for tp, offset in positions.items():
+            consumer.seek(stock.ensure_aiokafka_TP(tp), offset)
+
+    def highwater(self, tp: TP) -> int:
+        """Return the end of what can be read now: the last stable offset."""
+        end: int = self._ensure_consumer().last_stable_offset(tp)
+        return end
