@@ -21,7 +21,8 @@ from fluvial.schemas.catalog import Catalog
 from fluvial.schemas.columns import spans_from_strings
 from fluvial.schemas.declarations import Declaration, Pipeline, Table, Tumbling
 from fluvial.schemas.encoder import Encoder
-from fluvial.services.importing import completing_pipelines, event_topic, rejected_path
+from fluvial.services.importing import completing_pipelines, event_topic, import_files, plan_for, rejected_path
+from fluvial.settings import Settings
 from fluvial.stream_apps.shipped import DECLARATION
 from fluvial.transport.publisher import OutRecord
 from support.importing import DATA, EDITS, MICROCLIMATE, POST, READING, plan
@@ -150,6 +151,14 @@ def test_rejected_lines_go_beside_the_file_or_where_they_are_told_to(tmp_path: P
     assert rejected_path(tmp_path / "a.csv.gz", None) == tmp_path / "a.csv.gz.rejected.ndjson"
     assert rejected_path(tmp_path / "a.csv", Path("x")) == Path("x/a.csv.rejected.ndjson")
     assert rejected_path(tmp_path / "missing" / "a.csv", None) == Path("a.csv.rejected.ndjson")
+
+
+async def test_two_files_do_not_share_a_file_of_rejected_lines(tmp_path: Path) -> None:
+    source = open_source(DATA / "microclimate.csv")
+    into = event_topic(CATALOG, "iot.readings")
+    checked = plan_for(into, MICROCLIMATE, [source])
+    with pytest.raises(FluvialError, match="two files would keep their rejected lines"):
+        await import_files(Settings(), CATALOG, into, checked, [source, source], rejected_directory=tmp_path)
 
 
 OPTIONS = ["--map", "sensor_id=site", "--map", "event_time=date_time", "--melt", "ambient_temperature,wind_speed"]

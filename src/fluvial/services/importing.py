@@ -130,6 +130,10 @@ async def import_files(
         ProvisioningError, SchemaError: topic or subject are missing.
         PublishError: an event was not acknowledged.
     """
+    kept = [rejected_path(s.path, rejected_directory) for s in sources]
+    for path in kept:
+        if kept.count(path) > 1:
+            raise ImportFileError(f"two files would keep their rejected lines in {path}", hint="import them one by one")
     preview(sources, plan)
     partitions = partition_counts(settings.kafka, {into.topic})[into.topic]
     with Registry(settings.registry) as registry:
@@ -138,8 +142,7 @@ async def import_files(
     async with Publisher(settings.kafka) as publisher:
         importer = Importer(publisher, into.topic, plan, encoder, into.event_time if completing else None)
         files = [
-            await importer.import_file(s, RejectedFile(rejected_path(s.path, rejected_directory)), report)
-            for s in sources
+            await importer.import_file(s, RejectedFile(path), report) for s, path in zip(sources, kept, strict=True)
         ]
         ticks = 0
         if completing:
