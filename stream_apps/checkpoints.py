@@ -50,6 +50,7 @@ class _Manifest:
     digest: str
     next_offset: int
     format: int
+    ledger: Mapping[str, Mapping[str, int]]
 
 
 class CheckpointStore:
@@ -61,8 +62,12 @@ class CheckpointStore:
         self._partitions = partitions
         self._slots: dict[Place, dict[int, _Manifest]] = {}
 
-    async def write(self, publisher: Publisher, place: Place, next_offset: int, data: bytes) -> None:
+    async def write(
+        self, publisher: Publisher, place: Place, next_offset: int, data: bytes, ledger: Mapping[str, Mapping[str, int]]
+    ) -> None:
         """Store a packed snapshot that covers everything below ``next_offset``; return when Kafka has all of it.
+
+        ``ledger`` is written into the manifest, where it can be read without the state.
 
         Raises:
             PublishError: not everything was acknowledged; the checkpoint before stays the newest.
@@ -71,12 +76,12 @@ class CheckpointStore:
         held = self._slots.setdefault(place, {})
         slot = min(range(SLOTS), key=lambda s: held[s].next_offset if s in held else -1)
         chunks = [data[i : i + CHUNK_BYTES] for i in range(0, len(data), CHUNK_BYTES)]
-        new = _Manifest(slot, uuid.uuid4().hex, len(chunks), digest(data), next_offset, FORMAT)
+        new = _Manifest(slot, uuid.uuid4().hex, len(chunks), digest(data), next_offset, FORMAT, ledger)
         records = [OutRecord(_chunk_key(place, new, i), c, partition=partition) for i, c in enumerate(chunks)]
         await (await publisher.publish_records(self.topic, records))
         manifest = {
             "format": FORMAT, "snapshot": new.snapshot, "chunks": new.chunks, "digest": new.digest, "next_offset": next_offset,
-            "written_ms": time.time_ns() // 1_000_000,
+            "written_ms": time.time_ns() // 1_000_000, "ledger": ledger,
         }  # fmt: skip
         record = OutRecord(_manifest_key(place, slot), json.dumps(manifest).encode(), partition=partition)
         await (await publisher.publish_records(self.topic, [record]))
@@ -105,6 +110,12 @@ class CheckpointStore:
                     log.warning("%s", e)
                     del self._slots[place][m.slot]
         return found
+
+    def ledgers(self, places: Iterable[Place]) -> dict[Place, tuple[int, Mapping[str, Mapping[str, int]]]]:
+        """Return, per place that has a checkpoint, the offset that the newest one covers and its ledger. Blocking."""
+        _, manifests = self._read({p.prefix: p for p in places})
+        newest = {place: max(slots.values(), key=lambda m: m.next_offset) for place, slots in manifests.items() if slots}
+        return {place: (m.next_offset, m.ledger) for place, m in newest.items()}
 
     def _read(self, wanted: Mapping[str, Place]) -> tuple[dict[bytes, bytes], dict[Place, dict[int, _Manifest]]]:
         chunks: dict[bytes, bytes] = {}
@@ -173,7 +184,9 @@ def _take(key: bytes, value: bytes | None, wanted: Mapping[str, Place], chunks: 
         return
     try:
         m = json.loads(value)
-        manifests.setdefault(place, {})[slot] = _Manifest(slot, m["snapshot"], m["chunks"], m["digest"], m["next_offset"], m["format"])
+        manifests.setdefault(place, {})[slot] = _Manifest(
+            slot, m["snapshot"], m["chunks"], m["digest"], m["next_offset"], m["format"], m.get("ledger", {})
+        )
     except (ValueError, KeyError, TypeError) as e:
         log.warning("manifest %s is not readable (%s): an older checkpoint or the log is used instead", key, e)
 

@@ -197,7 +197,7 @@ class Worker:
         await _finished(held)
         data = await asyncio.to_thread(packed, snapshot)
         place = Place(held.stage.plan.topic, held.stage.partition, self._settings.generation)
-        await self._store.write(await self._publishing(), place, covers, data)
+        await self._store.write(await self._publishing(), place, covers, data, snapshot["ledger"])
         held.checkpointed = covers
 
     def _new_stage(self, tp: TP) -> PartitionStage:

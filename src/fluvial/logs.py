@@ -39,6 +39,8 @@ def set_up_logging(level: Level, fmt: Format) -> None:
     root.setLevel(level.upper())
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING if level != "debug" else logging.DEBUG)
+    # Its timers warn when a checkpoint takes longer than their interval, which does no harm.
+    logging.getLogger("mode.timers").setLevel(logging.ERROR)
     # Faust's services report each start and stop under the app's module.
-    for name in ("fluvial.transport.app", "fluvial.transport.driver", "fluvial.transport.stream"):
+    for name in ("fluvial.transport.app", "fluvial.transport.driver", "fluvial.transport.stream", "fluvial.transport.watchdog"):
         logging.getLogger(name).setLevel(logging.WARNING if level != "debug" else logging.DEBUG)

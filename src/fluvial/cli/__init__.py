@@ -14,7 +14,7 @@ import typer
 from fluvial import __version__
 from fluvial.errors import FluvialError
 
-COMMAND_FILES = ("cluster", "init", "import_", "simulate", "run", "worker", "sink", "query", "settings")
+COMMAND_FILES = ("demo", "cluster", "init", "import_", "simulate", "run", "worker", "sink", "query", "ledger", "settings")
 
 EXIT_FAILED = 1
 

@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
 
 def init(
     output: Annotated[Literal["text", "json"], typer.Option("--format", help="How to print the report.")] = "text",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the summary, and what differs.")] = False,
 ) -> None:
     """Create topics, schemas, keyspace and tables, and verify what exists.
 
@@ -38,7 +39,7 @@ def init(
     if output == "json":
         _print_json(report)
     else:
-        _print_text(report)
+        _print_text(report, quiet)
     if not report.ok:
         raise typer.Exit(1)
 
@@ -50,9 +51,9 @@ def _print_json(report: "Report") -> None:
     typer.echo(json.dumps([asdict(f) for f in report.findings], indent=2))
 
 
-def _print_text(report: "Report") -> None:
+def _print_text(report: "Report", quiet: bool) -> None:
     for f in report.findings:
-        if f.state == "created":
+        if f.state == "created" and not quiet:
             typer.echo(f"created  {f.kind} {f.name}")
     for f in report.findings:
         for d in f.differences:

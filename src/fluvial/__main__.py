@@ -1,0 +1,5 @@
+"""``python -m fluvial``."""
+
+from fluvial.cli import main
+
+main()
