@@ -12,8 +12,8 @@ import numpy as np
 from faust.types import TP
 
 from fluvial.cassandra import close
-from fluvial.errors import FluvialError
-from fluvial.records import RecordColumns, RowError
+from fluvial.errors import FluvialError, SinkError
+from fluvial.records import RecordColumns, RowError, Spans
 from fluvial.schemas.decoder import Decoder
 from fluvial.schemas.sources import RegistryUnavailableError
 from fluvial.settings import CassandraSettings, KafkaSettings, SinkSettings
@@ -77,7 +77,7 @@ class Sink:
         """Check the tables and prepare their statements; take over the session. Blocks.
 
         Raises:
-            SinkError: a table is missing or another than declared.
+            SinkError: a table is missing or another than declared, or has other columns than its rows.
         """
         self._kafka = kafka
         self._settings = settings
@@ -88,6 +88,8 @@ class Sink:
             t.name: plan_table(session, cassandra.keyspace, t.target.table, t.target.time) for t in topics
         }
         self._owner: Owner | None = replica_owner(session, cassandra.keyspace)
+        for t in topics:
+            self._rehearse(t)
         self.writer = CassandraWriter(
             session, max_in_flight=settings.max_in_flight, timeout_seconds=cassandra.request_timeout_seconds
         )
@@ -111,6 +113,21 @@ class Sink:
         for name in self._topics:
             self.app.agent(self.app.batch_topic(name), name=f"fluvial.sink.{name}")(self._agent)
         self.app.timer(1.0, name="fluvial.sink.pauses")(self._follow_pauses)
+
+    def _rehearse(self, topic: SinkTopic) -> None:
+        """Write no rows: what would go wrong with the first ones goes wrong here, and the loops are compiled."""
+        plan = self._plans[topic.name]
+        none = np.zeros(0, np.int64)
+        empty = Spans(np.zeros(0, np.uint8), none, none)
+        events = topic.decoder.decode(RecordColumns(topic.name, 0, none, none, empty, empty, none, 0))
+        columns, stamps = topic.target.rows(events.columns)
+        unknown = [name for name in columns if name not in dict(plan.columns)]
+        if unknown:
+            raise SinkError(
+                f"rows of {topic.name} have {', '.join(unknown)}, table {plan.keyspace}.{plan.name} has not",
+                hint="add the columns: a migration in the schema's folder, then `fluvial init`",
+            )
+        row_batches(plan, columns, none, stamps, now_ms=0, rows_per_batch=1, owner=self._owner)
 
     def close(self) -> None:
         """Close the session and the threads; call it when the app has stopped."""

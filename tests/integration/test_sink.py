@@ -9,19 +9,21 @@ import numpy as np
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from fluvial.cassandra import connect, connected
+from fluvial.cassandra import close, connect, connected
 from fluvial.errors import SinkError
 from fluvial.schemas.columns import double_lists, doubles, longs, spans_from_strings, string_lists
 from fluvial.schemas.declarations import Table
-from fluvial.settings import CassandraSettings, KafkaSettings
+from fluvial.settings import CassandraSettings, KafkaSettings, SinkSettings
+from fluvial.sinks.app import Sink, SinkTopic
 from fluvial.sinks.tables import plan_table
 from fluvial.sinks.targets import readings_target, result_target
-from fluvial.stream_apps.shipped import SENSOR_MINUTE, TRENDING_HOUR
+from fluvial.stream_apps.shipped import HASHTAG_MINUTE, NETWORK_MINUTE, SENSOR_MINUTE, TRENDING_HOUR
 from fluvial.transport.connection import librdkafka_config
 from support.oracle.from_cassandra import read_table
 from support.sinking import (
     MINUTE_MS,
     Row,
+    decoder,
     encoded,
     minute_columns,
     publish,
@@ -226,3 +228,28 @@ def test_a_table_that_is_missing_or_declared_otherwise_is_refused_with_both_keys
             plan_table(session, tables.keyspace, Table("loose", ("k",)))
     finally:
         session.cluster.shutdown()
+
+
+def test_a_table_whose_columns_differ_from_its_rows_is_refused_before_anything_is_read(
+    kafka: KafkaSettings, tables: CassandraSettings
+) -> None:
+    with connected(tables, "write", keyspace=tables.keyspace) as session:
+        session.execute("ALTER TABLE network_minute ADD median double", timeout=60)
+        session.execute("ALTER TABLE hashtag_minute DROP distinct", timeout=60)
+    for pipeline, message in (
+        (NETWORK_MINUTE, r"network_minute has a column median, its rows have not"),
+        (HASHTAG_MINUTE, r"rows of fluvial.hashtag_minute have distinct, table .*hashtag_minute has not"),
+    ):
+        topic = pipeline.result_topic
+        session = connect(tables, "write")
+        try:
+            with pytest.raises(SinkError, match=message):
+                Sink(
+                    kafka,
+                    SinkSettings(),
+                    tables,
+                    session,
+                    [SinkTopic(topic, result_target(pipeline.table), decoder(topic), None)],
+                )
+        finally:
+            close(session)
