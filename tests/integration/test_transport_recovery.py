@@ -101,6 +101,61 @@ async def test_a_take_that_is_torn_down_acknowledges_nothing(kafka: KafkaSetting
         assert committed(kafka, group, single)[0] in (NONE, 0)
 
 
+async def test_an_event_whose_block_raises_is_not_acknowledged(kafka: KafkaSettings) -> None:
+    with fresh_topic(kafka) as batched, fresh_topic(kafka) as single:
+        produce(kafka, single, [b"1", b"2", b"3"])
+        group = group_id()
+        app = app_for(kafka, batched, group)
+
+        @app.agent(app.topic(single))
+        async def each(stream):
+            async for event in stream.noack().events():
+                async with event:
+                    if event.value == b"2":
+                        raise BadDay
+
+        assert isinstance(await failure_of(app), BadDay)
+        assert committed(kafka, group, single)[0] in (NONE, 0, 1)
+
+
+async def test_a_stream_without_acknowledgements_leaves_them_to_the_batches(kafka: KafkaSettings) -> None:
+    with fresh_topic(kafka) as name:
+        for _ in range(3):
+            produce(kafka, name, [b"x" * 1000] * 10)
+        group = group_id()
+        app = app_for(kafka, name, group, fetch_bytes=8_000)
+        taken: list[FetchedBatch] = []
+
+        @app.agent(app.batch_topic(name))
+        async def collect(stream):
+            async for batch in stream.noack():
+                taken.append(batch)  # noqa: PERF401 — one at a time is the point
+
+        async with running(app):
+            await eventually(lambda: bool(taken) and taken[-1].next_offset == 30)
+            assert committed(kafka, group, name) == [0]
+            for batch in taken:
+                batch.ack()
+            await eventually(lambda: committed(kafka, group, name) == [30])
+
+
+async def test_a_static_member_comes_back_without_a_rebalance(kafka: KafkaSettings) -> None:
+    with fresh_topic(kafka) as name:
+        group = group_id()
+        for round_ in (1, 2):
+            produce(kafka, name, [b"1"])
+            app = app_for(kafka, name, group, instance_id="worker-1")
+
+            @app.agent(app.batch_topic(name))
+            async def collect(stream):
+                async for _ in stream:
+                    pass
+
+            async with running(app):
+                await eventually(lambda: committed(kafka, group, name) == [round_])  # noqa: B023
+                assert app.consumer_generation_id == 1
+
+
 async def test_a_record_that_cannot_be_decoded_stops_the_worker_unacknowledged(kafka: KafkaSettings) -> None:
     with fresh_topic(kafka) as batched, fresh_topic(kafka) as single:
         produce(kafka, single, [b'{"a": 1}', b"not json"])

@@ -34,7 +34,7 @@ from yarl import URL
 from fluvial.errors import ProvisioningError, TransportError
 from fluvial.settings import KafkaSettings
 from fluvial.transport.connection import bootstrap_servers, librdkafka_config, ssl_context
-from fluvial.transport.stream import AckOnResume, BatchSchema, FailStopAgent, StrictTopic
+from fluvial.transport.stream import AckOnResume, BatchSchema, FailStopAgent, StrictEvent, StrictTopic
 from fluvial.transport.watchdog import Watchdog
 
 Positions = Callable[[frozenset[TP]], Awaitable[Mapping[TP, int]]]
@@ -239,6 +239,7 @@ def batch_app(
         broker_commit_interval=2.8,
         producer_partitioner=None,
         Agent=FailStopAgent,
+        Event=StrictEvent,
         Stream=AckOnResume,
         Topic=StrictTopic,
     )

@@ -12,8 +12,9 @@ class FetchedBatch:
     it like any other, so that its offsets are committed too. It is acknowledged when the agent's ``async for`` asks for
     the next one, and never when the agent raises, returns or is cancelled.
 
-    To finish a batch later than that, ``hold`` it in the loop's body and ``ack`` it when its effects are durable;
-    batches may be finished in any order, only the contiguous finished prefix of a partition is ever committed.
+    To finish a batch later than that, ``hold`` it in the loop's body (or iterate ``stream.noack()``) and ``ack`` it
+    when its effects are durable. Batches may be finished in any order; only the contiguous finished prefix of a
+    partition is ever committed.
     """
 
     __slots__ = ("_acknowledge", "_columns", "first_offset", "held", "next_offset", "partition", "size_bytes", "topic")

@@ -278,6 +278,8 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
             self._handed_over = True
             await self._hand_over(limit)
         if not self.frozen:
+            # A commit that is under way may not have seen what was just finished.
+            await self.maybe_wait_for_commit_to_finish()
             await self.commit_and_end_transactions()
 
     def _busy(self) -> list[Message]:

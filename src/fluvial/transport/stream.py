@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from types import TracebackType
 from typing import Any
 
 import faust
@@ -49,6 +50,19 @@ class StrictTopic(faust.Topic):  # type: ignore[misc]
         )
 
 
+class StrictEvent(faust.Event):  # type: ignore[misc]
+    """An event that ``async with event:`` acknowledges when its block ends without an exception."""
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        if kind is None:
+            self.ack()
+
+
 class AckOnResume(faust.Stream):  # type: ignore[misc]
     """A stream that acknowledges an event when the agent asks for the next one, and in no other case.
 
@@ -75,7 +89,7 @@ class AckOnResume(faust.Stream):  # type: ignore[misc]
                         self.current_event = None
                         consumer.in_hand.discard(in_hand)
                         consumer.wake()
-                    if isinstance(value, FetchedBatch) and not value.held:
+                    if isinstance(value, FetchedBatch) and self.enable_acks and not value.held:
                         value.bind(None)  # the event and its batch would keep each other's bytes until a collection
                 if event is not None:
                     if self.enable_acks and not (isinstance(value, FetchedBatch) and value.held):
