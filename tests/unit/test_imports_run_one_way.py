@@ -1,0 +1,72 @@
+"""The layers of the package: a module imports its own layer's parts or lower ones, never a sibling or a higher one."""
+
+import ast
+from pathlib import Path
+
+import fluvial
+
+# From the top: what a layer may import is itself and everything after it, except its siblings.
+LAYERS = (
+    ("cli",),
+    ("services",),
+    ("producers", "stream_apps", "sinks"),
+    ("schemas",),
+    ("transport", "cluster", "query", "query_reader", "plot", "tabular", "cassandra", "arrow_cells"),
+    ("records", "errors", "settings", "metrics", "logs", "instants"),
+)
+FOLDERS = {"producers", "stream_apps", "sinks", "schemas"}
+# Asked only when Faust's command line looks for the app.
+ALLOWED = {("stream_apps", "services")}
+
+
+def level(part: str) -> int:
+    return next((i for i, layer in enumerate(LAYERS) if part in layer), -1)
+
+
+def part_of(module: str) -> str | None:
+    names = module.split(".")
+    return names[1] if names[0] == "fluvial" and len(names) > 1 else None
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            if node.module == "fluvial":
+                found |= {f"fluvial.{a.name}" for a in node.names}
+    return found
+
+
+def test_no_module_imports_a_sibling_or_a_higher_layer() -> None:
+    core = Path(fluvial.__file__).parent
+    parts: dict[str, list[Path]] = {}
+    for path in core.rglob("*.py"):
+        relative = path.relative_to(core).parts
+        parts.setdefault(relative[0].removesuffix(".py"), []).append(path)
+    for folder in FOLDERS:
+        module = __import__(f"fluvial.{folder}", fromlist=["x"])
+        parts[folder] = list(Path(module.__file__ or "").parent.glob("*.py"))
+    assert FOLDERS <= set(parts)
+    wrong = []
+    for part, paths in parts.items():
+        if part in ("__init__", "__main__", "py"):
+            continue
+        assert level(part) >= 0, f"give {part} a layer"
+        for path in paths:
+            for module in imports(path):
+                other = part_of(module)
+                if other is None or other == part or level(other) < 0 or (part, other) in ALLOWED:
+                    continue
+                if level(other) < level(part) or (level(other) == level(part) == 2):
+                    wrong.append(f"{part}/{path.name} imports {module}")
+    assert wrong == []
+
+
+def test_no_module_is_imported_by_the_name_of_its_top_folder() -> None:
+    for folder in FOLDERS:
+        module = __import__(f"fluvial.{folder}", fromlist=["x"])
+        for path in Path(module.__file__ or "").parent.glob("*.py"):
+            assert not {m for m in imports(path) if m.split(".")[0] in FOLDERS}, path
