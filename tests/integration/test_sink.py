@@ -30,7 +30,7 @@ from support.sinking import (
     running_sink,
     shipped_tables,
 )
-from support.transport import ends, fresh_topic
+from support.transport import ends, eventually, fresh_topic
 
 pytestmark = [
     pytest.mark.integration,
@@ -253,3 +253,23 @@ def test_a_table_whose_columns_differ_from_its_rows_is_refused_before_anything_i
                 )
         finally:
             close(session)
+
+
+async def test_a_second_sink_that_joins_in_the_middle_shares_the_work_and_nothing_is_lost(
+    kafka: KafkaSettings, tables: CassandraSettings
+) -> None:
+    rows: list[Row] = [(f"s{i % 500}", TODAY_MS - i // 500 * MINUTE_MS, float(i), 0, i) for i in range(20_000)]
+    target = result_target(SENSOR_MINUTE.table)
+    with fresh_topic(kafka, 2) as topic:
+        async with running_sink(kafka, tables, topic, MINUTES, target, partitions=2) as first:
+            for partition in (0, 1):
+                publish(kafka, topic, encoded(MINUTES, minute_columns(rows[partition:10_000:2])), partition)
+            await eventually(lambda: first.sink.writer.counts.rows > 0)
+            group = first.group
+            async with running_sink(kafka, tables, topic, MINUTES, target, partitions=2, group=group) as second:
+                await eventually(lambda: len(first.sink.app.consumer.assignment()) == 1, 60)
+                for partition in (0, 1):
+                    publish(kafka, topic, encoded(MINUTES, minute_columns(rows[10_000 + partition :: 2])), partition)
+                await second.catch_up(60)
+                assert second.sink.writer.counts.rows > 0
+    assert means(tables) == newest(rows)
