@@ -124,6 +124,7 @@ class Pipeline:
         Raises:
             PipelineError: naming the pipeline and the contradiction.
         """
+
         def refuse(what: str) -> None:
             raise PipelineError(f"pipeline {self.table.name}: {what}", hint="correct its declaration")
 
@@ -142,7 +143,9 @@ class Pipeline:
             refuse(f"the hop ({w.hop_ms} ms) must divide the size ({w.size_ms} ms)")
         if self.idle_timeout_ms < span + self.lateness_ms:
             refuse("idle_timeout_ms must be at least the window's size plus the lateness")
-        if {"sum", "mean", "min", "max", "first", "last", "stddev", "p50", "p95", "p99"} & set(self.aggregates) and self.value is None:
+        if {"sum", "mean", "min", "max", "first", "last", "stddev", "p50", "p95", "p99"} & set(
+            self.aggregates
+        ) and self.value is None:
             refuse("numeric aggregates need a value field")
         if ("distinct" in self.aggregates) != (self.distinct is not None):
             refuse("the distinct aggregate and the distinct field go together")

@@ -10,20 +10,23 @@ from numpy.typing import NDArray
 from fluvial.errors import PipelineError
 from fluvial.records import F64, I64, Column, DoubleLists, Doubles, EventColumns, Longs, Spans, StringLists
 from fluvial.schemas.declarations import UPSTREAM_IDENTITY, Pipeline, Session
-from fluvial.stream_apps import kernel as k
+from fluvial.stream_apps import layout as k
 from fluvial.stream_apps.hashing import hash_spans
 from fluvial.stream_apps.interning import Interner
 from fluvial.stream_apps.sessions import SessionWindows
 from fluvial.stream_apps.windows import AlignedWindows, Inputs, Late, Rows
 
-NUMERIC = {"sum": k.V_SUM, "mean": k.V_MEAN, "min": k.V_MIN, "max": k.V_MAX, "first": k.V_FIRST, "last": k.V_LAST, "stddev": k.V_STDDEV, "p50": k.V_P50, "p95": k.V_P95, "p99": k.V_P99}  # fmt: skip
+NUMERIC = {
+    "sum": k.V_SUM, "mean": k.V_MEAN, "min": k.V_MIN, "max": k.V_MAX, "first": k.V_FIRST, "last": k.V_LAST,
+    "stddev": k.V_STDDEV, "p50": k.V_P50, "p95": k.V_P95, "p99": k.V_P99,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class StageBatch:
     """The events and ticks of one partition between two offsets, bad records already set aside.
 
-    ``kind`` uint8[n] (`kernel.EVENT` …), ``offset``, ``tick`` (its instant, epoch ms; 0 for events), ``record_key``,
+    ``kind`` uint8[n] (`layout.EVENT` …), ``offset``, ``tick`` (its instant, epoch ms; 0 for events), ``record_key``,
     ``upstream`` (the tick's upstream partition or −1); ``events`` row for row (zeros where a row is a tick).
     """
 
@@ -41,7 +44,9 @@ class StageBatch:
 class Windows(Protocol):
     """What tumbling, hopping and session windows have in common."""
 
-    def process(self, inputs: Inputs, *, keys: int, record_keys: int, items: tuple[NDArray[np.uint8], I64]) -> tuple[Rows, Late]: ...
+    def process(
+        self, inputs: Inputs, *, keys: int, record_keys: int, items: tuple[NDArray[np.uint8], I64]
+    ) -> tuple[Rows, Late]: ...
     def open_rows(self, offset: int, items: tuple[NDArray[np.uint8], I64]) -> Rows: ...
     def state(self, *, keys: int, record_keys: int) -> dict[str, NDArray[Any]]: ...
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None: ...
@@ -58,7 +63,9 @@ class Windows(Protocol):
 class Aggregation:
     """A pipeline's open windows in one partition. Not thread-safe: one batch after the other."""
 
-    def __init__(self, pipeline: Pipeline, *, partition: int, generation: int = 0, upstream_partitions: int = 0) -> None:
+    def __init__(
+        self, pipeline: Pipeline, *, partition: int, generation: int = 0, upstream_partitions: int = 0
+    ) -> None:
         self.pipeline = pipeline
         self.partition = partition
         self.generation = generation
@@ -96,7 +103,9 @@ class Aggregation:
         def longs(values: I64) -> Longs:
             return Longs(np.ascontiguousarray(values), every)
 
-        out: dict[str, Column] = {f: self._keys.column(i, rows.ints[:, k.O_KEY]) for i, f in enumerate(self.pipeline.key)}
+        out: dict[str, Column] = {
+            f: self._keys.column(i, rows.ints[:, k.O_KEY]) for i, f in enumerate(self.pipeline.key)
+        }
         out["window_start"], out["window_end"] = longs(rows.ints[:, k.O_START]), longs(rows.ints[:, k.O_END])
         for a in self.pipeline.aggregates:
             if a == "count":
@@ -169,9 +178,13 @@ class Aggregation:
         """
         p, n = self.pipeline, len(time)
         if p.identity == UPSTREAM_IDENTITY:
-            part, offset, index = (_longs(columns, f, p).values for f in ("upstream_partition", "upstream_offset", "upstream_index"))
+            part, offset, index = (
+                _longs(columns, f, p).values for f in ("upstream_partition", "upstream_offset", "upstream_index")
+            )
             return (part << 32) | index, offset
         a, b = np.full(n, k.NEG, np.int64), np.full(n, k.NEG, np.int64)
+        x: I64
+        y: I64
         undecided = np.ones(n, np.bool_)
         for tag, name in enumerate(p.identity, 1):
             column = columns[name]
@@ -180,10 +193,10 @@ class Aggregation:
                 x, y = hash_spans(column, tag).view(np.int64), hash_spans(column, ~tag & 0xFFFF).view(np.int64)
             elif isinstance(column, Doubles):
                 here = undecided & column.valid
-                x, y = np.int64(tag), (column.values + 0.0).view(np.int64)
+                x, y = np.full(n, tag, np.int64), (column.values + 0.0).view(np.int64)
             elif isinstance(column, Longs):
                 here = undecided & column.valid
-                x, y = np.int64(tag), column.values
+                x, y = np.full(n, tag, np.int64), column.values
             else:
                 raise PipelineError(f"pipeline {p.name}: identity field {name} is a list", hint="use scalar fields")
             a, b = np.where(here, x, a), np.where(here, y, b)
@@ -210,18 +223,24 @@ def numeric(columns: Mapping[str, Column], pipeline: Pipeline) -> F64:
         return column.values
     if isinstance(column, Longs):
         return column.values.astype(np.float64)
-    raise PipelineError(f"pipeline {pipeline.name}: value field {pipeline.value} is not a number", hint="choose a numeric field")
+    raise PipelineError(
+        f"pipeline {pipeline.name}: value field {pipeline.value} is not a number", hint="choose a numeric field"
+    )
 
 
 def _spans(columns: Mapping[str, Column], name: str, pipeline: Pipeline) -> Spans:
     column = columns[name]
     if not isinstance(column, Spans):
-        raise PipelineError(f"pipeline {pipeline.name}: field {name} is not a string", hint="key, distinct and top fields are strings")
+        raise PipelineError(
+            f"pipeline {pipeline.name}: field {name} is not a string", hint="key, distinct and top fields are strings"
+        )
     return column
 
 
 def _longs(columns: Mapping[str, Column], name: str, pipeline: Pipeline) -> Longs:
     column = columns[name]
     if not isinstance(column, Longs):
-        raise PipelineError(f"pipeline {pipeline.name}: field {name} is not an integer or timestamp", hint="see its schema")
+        raise PipelineError(
+            f"pipeline {pipeline.name}: field {name} is not an integer or timestamp", hint="see its schema"
+        )
     return column

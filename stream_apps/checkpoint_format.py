@@ -26,7 +26,13 @@ def pack(snapshot: Mapping[str, Any]) -> bytes:
             arrays.append(np.ascontiguousarray(a))
         parts[name] = {**part, "arrays": listed}
     head = json.dumps({**snapshot, "components": parts}, separators=(",", ":")).encode()
-    body = b"".join([struct.pack(">I", len(head)), head, *(memoryview(a.reshape(-1).view(np.uint8)) if a.size else b"" for a in arrays)])
+    body = b"".join(
+        [
+            struct.pack(">I", len(head)),
+            head,
+            *(a.tobytes() for a in arrays),
+        ]
+    )
     return bytes(cramjam.zstd.compress(body, level=1))
 
 

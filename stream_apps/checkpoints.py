@@ -114,7 +114,9 @@ class CheckpointStore:
     def ledgers(self, places: Iterable[Place]) -> dict[Place, tuple[int, Mapping[str, Mapping[str, int]]]]:
         """Return, per place that has a checkpoint, the offset that the newest one covers and its ledger. Blocking."""
         _, manifests = self._read({p.prefix: p for p in places})
-        newest = {place: max(slots.values(), key=lambda m: m.next_offset) for place, slots in manifests.items() if slots}
+        newest = {
+            place: max(slots.values(), key=lambda m: m.next_offset) for place, slots in manifests.items() if slots
+        }
         return {place: (m.next_offset, m.ledger) for place, m in newest.items()}
 
     def _read(self, wanted: Mapping[str, Place]) -> tuple[dict[bytes, bytes], dict[Place, dict[int, _Manifest]]]:
@@ -137,14 +139,19 @@ class CheckpointStore:
                 if messages:
                     deadline = time.monotonic() + READ_TIMEOUT_SECONDS
                 elif time.monotonic() > deadline:
-                    raise CheckpointError(f"{self.topic} did not answer for {READ_TIMEOUT_SECONDS:.0f} s", hint="is Kafka up? `fluvial status`")
+                    raise CheckpointError(
+                        f"{self.topic} did not answer for {READ_TIMEOUT_SECONDS:.0f} s",
+                        hint="is Kafka up? `fluvial status`",
+                    )
                 for m in messages:
                     error = m.error()
                     if error is not None:
                         if error.code() == KafkaError._PARTITION_EOF:
                             open_partitions.discard(m.partition())
                             continue
-                        raise CheckpointError(f"cannot read {self.topic}: {error.str()}", hint="run `fluvial init`, see `fluvial status`")
+                        raise CheckpointError(
+                            f"cannot read {self.topic}: {error.str()}", hint="run `fluvial init`, see `fluvial status`"
+                        )
                     _take(m.key(), m.value(), wanted, chunks, manifests)
         finally:
             consumer.close()
@@ -167,7 +174,13 @@ def _manifest_key(place: Place, slot: int) -> bytes:
     return f"{place.prefix}manifest|{slot}".encode()
 
 
-def _take(key: bytes, value: bytes | None, wanted: Mapping[str, Place], chunks: dict[bytes, bytes], manifests: dict[Place, dict[int, _Manifest]]) -> None:  # fmt: skip
+def _take(
+    key: bytes,
+    value: bytes | None,
+    wanted: Mapping[str, Place],
+    chunks: dict[bytes, bytes],
+    manifests: dict[Place, dict[int, _Manifest]],
+) -> None:
     topic, partition, generation, kind, last = key.decode().split("|")
     place = wanted.get(f"{topic}|{partition}|{generation}|")
     if place is None:
@@ -203,5 +216,3 @@ def _assemble(place: Place, m: _Manifest, chunks: Mapping[bytes, bytes]) -> dict
     if digest(data) != m.digest:
         raise CheckpointError(f"{where} is damaged: its digest differs", hint=hint)
     return unpack(data)
-
-

@@ -66,12 +66,18 @@ class DeadLetterLimit:
         bad[bad_rows] = True
         good = np.flatnonzero(~bad)
         run = self._in_a_row + (int(good[0]) if len(good) else records)
-        longest = max(run, int(np.diff(good).max() - 1) if len(good) > 1 else 0, records - 1 - int(good[-1]) if len(good) else 0)
+        longest = max(
+            run, int(np.diff(good).max() - 1) if len(good) > 1 else 0, records - 1 - int(good[-1]) if len(good) else 0
+        )
         self._in_a_row = records - 1 - int(good[-1]) if len(good) else run
         self._recent = np.concatenate([self._recent, bad])[-WINDOW:]
-        hint = "nothing is skipped: mend the cause and start again, or raise worker.dead_letter_ratio and dead_letter_run"
+        hint = (
+            "nothing is skipped: mend the cause and start again, or raise worker.dead_letter_ratio and dead_letter_run"
+        )
         if longest >= self._run:
             raise DeadLetterLimitError(f"{topic}[{partition}]: {longest} bad records in a row", hint=hint)
         share = float(self._recent.mean()) if len(self._recent) else 0.0
         if len(self._recent) == WINDOW and share >= self._ratio:
-            raise DeadLetterLimitError(f"{topic}[{partition}]: {share:.0%} of the last {WINDOW:,} records are bad", hint=hint)
+            raise DeadLetterLimitError(
+                f"{topic}[{partition}]: {share:.0%} of the last {WINDOW:,} records are bad", hint=hint
+            )

@@ -61,7 +61,12 @@ def xxh64(b, a, n, seed):
         h = _left(h ^ _round(np.uint64(0), _word(b, i)), 27) * _P1 + _P4
         i += 8
     if i + 4 <= end:
-        w = np.uint64(b[i]) | np.uint64(b[i + 1]) << np.uint64(8) | np.uint64(b[i + 2]) << np.uint64(16) | np.uint64(b[i + 3]) << np.uint64(24)
+        w = (
+            np.uint64(b[i])
+            | np.uint64(b[i + 1]) << np.uint64(8)
+            | np.uint64(b[i + 2]) << np.uint64(16)
+            | np.uint64(b[i + 3]) << np.uint64(24)
+        )
         h = _left(h ^ (w * _P1), 23) * _P2 + _P3
         i += 4
     while i < end:

@@ -62,7 +62,9 @@ def _intern(b, start, length, first, out, table, arena, at, n):
         found = np.int64(-1)
         while table[p, 1] != -1:
             x = table[p, 1]
-            if table[p, 0] == np.int64(h) and _same(b, start, length, i, arena, at[x * fields : x * fields + fields + 1]):
+            if table[p, 0] == np.int64(h) and _same(
+                b, start, length, i, arena, at[x * fields : x * fields + fields + 1]
+            ):
                 found = x
                 break
             p = (p + 1) & mask

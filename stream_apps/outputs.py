@@ -42,7 +42,9 @@ class Writers:
     dead_letter: DatumWriter
 
 
-def encode(out: StageOutput, plan: TopicPlan, writers: Writers, partitions: Mapping[str, int]) -> list[Columns | Records]:
+def encode(
+    out: StageOutput, plan: TopicPlan, writers: Writers, partitions: Mapping[str, int]
+) -> list[Columns | Records]:
     """Return an output as records, in the order in which they must be published; meant to run in a thread.
 
     ``partitions`` says how many partitions each rekeyed topic has.

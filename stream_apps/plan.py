@@ -76,7 +76,9 @@ def plan_topics(pipelines: Iterable[Pipeline]) -> dict[str, TopicPlan]:
         if plan is None:
             return TopicPlan(topic, event, event_time, (), (), {}, None)
         if event and plan.event and (plan.event, plan.event_time) != (event, event_time):
-            raise PipelineError(f"pipelines read {topic} as {plan.event} and as {event}", hint="one topic holds one kind of event")
+            raise PipelineError(
+                f"pipelines read {topic} as {plan.event} and as {event}", hint="one topic holds one kind of event"
+            )
         return plan if plan.event else replace(plan, event=event, event_time=event_time)
 
     for p in pipelines:

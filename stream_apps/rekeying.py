@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fluvial.records import Column, I64, Longs, StringLists, take
+from fluvial.records import I64, Column, Longs, StringLists, take
 from fluvial.schemas.declarations import Hopping, Pipeline, Rekey, Tumbling
-from fluvial.stream_apps import kernel as k
+from fluvial.stream_apps import layout as k
 from fluvial.stream_apps.aggregation import StageBatch
 from fluvial.stream_apps.interning import Interner
 
@@ -91,7 +91,9 @@ class ResultRekeyer:
 
     def process(self, columns: Mapping[str, Column], key: I64, closed_through: int) -> Rekeyed:
         """Return the final ones of the result rows, in an order that depends on the log only; ``key`` are their key ids."""
-        final, offset, start, end = (_values(columns[f]) for f in ("final", "source_offset", "window_start", "window_end"))
+        final, offset, start, end = (
+            _values(columns[f]) for f in ("final", "source_offset", "window_start", "window_end")
+        )
         row = np.flatnonzero(final)
         row = row[np.lexsort((key[row], start[row], offset[row]))]
         offset, end = offset[row], end[row]

@@ -8,13 +8,67 @@ import math
 import numpy as np
 from numba import njit
 
-from fluvial.stream_apps.kernel import (
-    BY_KEY, CALL, CLOSED, DISTINCT, HAS_VALUE, HLL_M, HLL_P, IDENTITY, IDLE, K_CLOSED, K_HEAD, K_HEARD, K_SIBLING, K_TIME,
-    KEYED_TICK, LATENESS, MODE, N_AGG, N_DUP, N_FREE, N_IDS, N_LATE, N_LATE_OUT, N_OUT, N_TICKS, NEED, NEG, NEWEST, O_COUNT,
-    O_DISTINCT, O_DUP, O_END, O_FINAL, O_KEY, O_OFFSET, O_SLOT, O_START, OLDEST, P, PARTITION_TICK, QUANTILES, REKEYED, RESUME,
-    ROOM_IDS, ROOM_OK, ROOM_ROWS, ROOM_WINDOWS, SIZE, UNKNOWN, V_FIRST, V_LAST, V_MAX, V_MEAN, V_MIN, V_P50, V_P95, V_P99,
-    V_STDDEV, V_SUM, append, bucket_of, cardinality, mix, quantile, unlink,
-)  # fmt: skip
+from fluvial.stream_apps.kernel import append, unlink
+from fluvial.stream_apps.layout import (
+    BY_KEY,
+    CALL,
+    CLOSED,
+    DISTINCT,
+    HAS_VALUE,
+    IDENTITY,
+    IDLE,
+    K_CLOSED,
+    K_HEAD,
+    K_HEARD,
+    K_SIBLING,
+    K_TIME,
+    KEYED_TICK,
+    LATENESS,
+    MODE,
+    N_AGG,
+    N_DUP,
+    N_FREE,
+    N_IDS,
+    N_LATE,
+    N_LATE_OUT,
+    N_OUT,
+    N_TICKS,
+    NEED,
+    NEG,
+    NEWEST,
+    O_COUNT,
+    O_DISTINCT,
+    O_DUP,
+    O_END,
+    O_FINAL,
+    O_KEY,
+    O_OFFSET,
+    O_SLOT,
+    O_START,
+    OLDEST,
+    PARTITION_TICK,
+    QUANTILES,
+    REKEYED,
+    RESUME,
+    ROOM_IDS,
+    ROOM_OK,
+    ROOM_ROWS,
+    ROOM_WINDOWS,
+    SIZE,
+    UNKNOWN,
+    V_FIRST,
+    V_LAST,
+    V_MAX,
+    V_MEAN,
+    V_MIN,
+    V_P50,
+    V_P95,
+    V_P99,
+    V_STDDEV,
+    V_SUM,
+    P,
+)
+from fluvial.stream_apps.sketches import HLL_M, HLL_P, bucket_of, cardinality, mix, quantile
 
 # st, beyond the aligned engine's: free event slots, heap entries
 N_FREE_EVENTS, N_HEAP = 17, 18
@@ -93,7 +147,14 @@ def emit(s, o, final, offset, cfg, si, ei, ef, oi, of):
                 first_t, first = t, v
             if t >= last_t:
                 last_t, last = t, v
-        of[o, V_SUM], of[o, V_MEAN], of[o, V_MIN], of[o, V_MAX], of[o, V_FIRST], of[o, V_LAST] = total, total / n, low, high, first, last
+        of[o, V_SUM], of[o, V_MEAN], of[o, V_MIN], of[o, V_MAX], of[o, V_FIRST], of[o, V_LAST] = (
+            total,
+            total / n,
+            low,
+            high,
+            first,
+            last,
+        )
         of[o, V_STDDEV] = math.sqrt(max((s2 - s1 * s1 / n) / n, 0.0))
     if cfg[QUANTILES]:
         buckets = np.empty(n, np.int64)
@@ -101,7 +162,11 @@ def emit(s, o, final, offset, cfg, si, ei, ef, oi, of):
             buckets[j] = bucket_of(ef[events[j]])
         buckets.sort()
         ones = np.ones(n, np.int64)
-        of[o, V_P50], of[o, V_P95], of[o, V_P99] = quantile(buckets, ones, n, 0.5), quantile(buckets, ones, n, 0.95), quantile(buckets, ones, n, 0.99)
+        of[o, V_P50], of[o, V_P95], of[o, V_P99] = (
+            quantile(buckets, ones, n, 0.5),
+            quantile(buckets, ones, n, 0.95),
+            quantile(buckets, ones, n, 0.99),
+        )
     if cfg[DISTINCT]:
         registers = np.zeros(HLL_M, np.uint8)
         for j in range(n):
@@ -212,7 +277,9 @@ def fold(
                         while s >= 0:
                             ki[q, K_CLOSED] = max(ki[q, K_CLOSED], si[s, S_LAST] + gap)
                             s = si[s, S_NEXT]
-                        if not close_key(q, np.int64(1 << 62), off[i], cfg, st, ki, si, ei, ef, free, free_events, oi, of):
+                        if not close_key(
+                            q, np.int64(1 << 62), off[i], cfg, st, ki, si, ei, ef, free, free_events, oi, of
+                        ):
                             st[NEED] = ROOM_ROWS
                             return i
             elif now > NEG:
@@ -251,7 +318,9 @@ def fold(
                     if t[i] > ki[k, K_TIME]:
                         ki[k, K_TIME] = t[i]
                     ki[k, K_CLOSED] = max(ki[k, K_CLOSED], ki[k, K_TIME] - lateness)
-                    if not close_key(k, ki[k, K_TIME] - lateness, off[i], cfg, st, ki, si, ei, ef, free, free_events, oi, of):
+                    if not close_key(
+                        k, ki[k, K_TIME] - lateness, off[i], cfg, st, ki, si, ei, ef, free, free_events, oi, of
+                    ):
                         st[NEED] = ROOM_ROWS
                         return i
                     k = ki[k, K_SIBLING]
@@ -285,7 +354,11 @@ def fold(
                     e = ids[g, 0]
                     if ei[e, E_OFFSET] == ids[g, 1] and ei[e, E_A] == ida[i] and ei[e, E_B] == idb[i]:
                         s = ei[e, E_SESSION]
-                        if si[s, S_KEY] == k and si[s, S_START] - gap <= t[i] <= si[s, S_LAST] + gap and (twin < 0 or si[s, S_START] < si[twin, S_START]):
+                        if (
+                            si[s, S_KEY] == k
+                            and si[s, S_START] - gap <= t[i] <= si[s, S_LAST] + gap
+                            and (twin < 0 or si[s, S_START] < si[twin, S_START])
+                        ):
                             twin = s
                     g = (g + 1) & imask
                 if twin >= 0:
@@ -378,4 +451,3 @@ def fill_heap(si, gap, heap, st):
     for s in range(len(si)):
         if si[s, S_KEY] >= 0:
             heap_push(heap, st, si[s, S_LAST] + gap, s, si[s, S_GEN])
-

@@ -8,9 +8,19 @@ from numpy.typing import NDArray
 
 from fluvial.records import I64
 from fluvial.schemas.declarations import Pipeline, Session
-from fluvial.stream_apps import kernel as k
+from fluvial.stream_apps import layout as k
 from fluvial.stream_apps import session_kernel as sk
-from fluvial.stream_apps.windows import OUT_ROWS, QUANTILES, Inputs, Late, Rows, concat_rows, grown, new_keys, power_of_two
+from fluvial.stream_apps.windows import (
+    OUT_ROWS,
+    QUANTILES,
+    Inputs,
+    Late,
+    Rows,
+    concat_rows,
+    grown,
+    new_keys,
+    power_of_two,
+)
 
 
 class SessionWindows:
@@ -21,7 +31,11 @@ class SessionWindows:
             raise TypeError(f"{pipeline.window} is not a session window")
         aggregates = set(pipeline.aggregates)
         self.cfg = np.zeros(k.N_CFG, np.int64)
-        self.cfg[k.SIZE], self.cfg[k.LATENESS], self.cfg[k.IDLE] = pipeline.window.gap_ms, pipeline.lateness_ms, pipeline.idle_timeout_ms
+        self.cfg[k.SIZE], self.cfg[k.LATENESS], self.cfg[k.IDLE] = (
+            pipeline.window.gap_ms,
+            pipeline.lateness_ms,
+            pipeline.idle_timeout_ms,
+        )
         self.cfg[k.MODE] = k.BY_KEY if pipeline.time == "key" else k.REKEYED if upstream_partitions else k.BY_PARTITION
         self.cfg[k.HAS_VALUE], self.cfg[k.QUANTILES] = pipeline.value is not None, bool(aggregates & QUANTILES)
         self.cfg[k.DISTINCT] = "distinct" in aggregates
@@ -39,7 +53,9 @@ class SessionWindows:
         self.heap = np.zeros((1024, 3), np.int64)
         self._out = (np.zeros((OUT_ROWS, k.N_OI), np.int64), np.zeros((OUT_ROWS, k.N_OF)))
 
-    def process(self, inputs: Inputs, *, keys: int, record_keys: int, items: tuple[NDArray[np.uint8], I64]) -> tuple[Rows, Late]:
+    def process(
+        self, inputs: Inputs, *, keys: int, record_keys: int, items: tuple[NDArray[np.uint8], I64]
+    ) -> tuple[Rows, Late]:
         """Fold records in offset order; return the rows that they made and the late ones among them."""
         self.ki = grown(self.ki, keys, new_keys)
         self.rhead = grown(self.rhead, record_keys, lambda n: np.full(n, -1, np.int64))
@@ -80,7 +96,7 @@ class SessionWindows:
 
     @property
     def partition_time(self) -> int:
-        """P, epoch ms (`kernel.NEG` before the first record)."""
+        """P, epoch ms (`layout.NEG` before the first record)."""
         return int(self.st[k.P])
 
     @property
@@ -92,7 +108,12 @@ class SessionWindows:
     def counts(self) -> dict[str, int]:
         """The ledger's part of this pipeline."""
         s = self.st
-        return {"ticks": int(s[k.N_TICKS]), "aggregated": int(s[k.N_AGG]), "duplicates": int(s[k.N_DUP]), "late": int(s[k.N_LATE])}
+        return {
+            "ticks": int(s[k.N_TICKS]),
+            "aggregated": int(s[k.N_AGG]),
+            "duplicates": int(s[k.N_DUP]),
+            "late": int(s[k.N_LATE]),
+        }
 
     def state(self, *, keys: int, record_keys: int) -> dict[str, NDArray[Any]]:
         """Return copies of everything that decides what comes next, without free places."""

@@ -1,17 +1,17 @@
 """Everything that happens to one partition of one source topic, as a function of its records."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fluvial.errors import CheckpointError
-from fluvial.records import Column, EventColumns, I64, Longs, RecordColumns, Spans
+from fluvial.records import I64, Column, EventColumns, Longs, RecordColumns, Spans
 from fluvial.schemas.columns import repeated
-from fluvial.schemas.declarations import Pipeline
-from fluvial.stream_apps import kernel as k
+from fluvial.schemas.declarations import Pipeline, Table
+from fluvial.stream_apps import layout as k
 from fluvial.stream_apps.aggregation import Aggregation, StageBatch
 from fluvial.stream_apps.dead_letters import DeadLetter, DeadLetterLimit, dead_letters
 from fluvial.stream_apps.plan import TopicPlan, fingerprint
@@ -73,12 +73,12 @@ class PartitionStage:
         self.ticks = 0
         self.rekeyers = [Component(f"rekey:{r.topic}", fingerprint(r), EventRekeyer(r, partition)) for r in plan.rekeys]
         self.aggregations: list[tuple[Component, Aggregation, list[ResultRekeyer]]] = []
-        self.forwards: list[Component] = []
         for p in plan.pipelines:
             a = Aggregation(p, partition=partition, generation=generation, upstream_partitions=upstream_partitions)
             forwards = [ResultRekeyer(r, p, partition) for r in plan.forwards.get(p.name, ())]
             # What shapes the state, and no more: a table's retention, say, may change freely.
-            mark = fingerprint((p.source, p.key, p.window, p.time, p.event_time, p.lateness_ms, p.idle_timeout_ms, p.early_ms, p.identity, p.identity_has_time, p.value, p.distinct, p.top, p.top_k, p.aggregates, upstream_partitions, forwards and plan.forwards[p.name]))  # fmt: skip
+            shape = replace(p, table=Table("", ()), upstream=())
+            mark = fingerprint((shape, upstream_partitions, plan.forwards.get(p.name, ())))
             self.aggregations.append((Component(p.name, mark, a), a, forwards))
 
     @property
@@ -105,7 +105,9 @@ class PartitionStage:
                 event_time=self.plan.event_time, max_ahead_ms=self._max_ahead_ms, upstream_partitions=self._upstream_partitions,
             )  # fmt: skip
             errors = [e for e in errors if records.offset[e.row] >= seen_before]
-            self._limit.note(records.topic, records.partition, len(records), np.array([e.row for e in errors], np.int64))
+            self._limit.note(
+                records.topic, records.partition, len(records), np.array([e.row for e in errors], np.int64)
+            )
             out.dead.extend(dead_letters(records, errors))
             new = records.offset >= seen_before
             self.records += int(new.sum())
@@ -131,7 +133,7 @@ class PartitionStage:
     def open_rows(self) -> StageOutput:
         """Return early rows of all open windows, for the end of a bounded run."""
         rows = []
-        for c, a, _ in self.aggregations:
+        for _, a, _ in self.aggregations:
             if a.windows.open_windows:
                 rows.append((a.pipeline, a.open_rows(a.last_offset)))
         return StageOutput(rows=rows)
@@ -169,7 +171,9 @@ class PartitionStage:
         mine = (self.plan.topic, self.partition, self._generation)
         theirs = (snapshot["topic"], snapshot["partition"], snapshot["generation"])
         if mine != theirs:
-            raise CheckpointError(f"a checkpoint of {theirs} is not one of {mine}", hint="use the worker's own checkpoints")
+            raise CheckpointError(
+                f"a checkpoint of {theirs} is not one of {mine}", hint="use the worker's own checkpoints"
+            )
         self.records, self.ticks, self.dead_lettered = (int(snapshot[f]) for f in ("records", "ticks", "dead_lettered"))
         missing = []
         forwards_of = {c.name: forwards for c, _, forwards in self.aggregations}
@@ -180,7 +184,13 @@ class PartitionStage:
                 continue
             c.part.restore(kept["arrays"])
             for i, f in enumerate(forwards_of.get(c.name, ())):
-                f.restore({n.removeprefix(f"forward{i}."): v for n, v in kept["arrays"].items() if n.startswith(f"forward{i}.")})
+                f.restore(
+                    {
+                        n.removeprefix(f"forward{i}."): v
+                        for n, v in kept["arrays"].items()
+                        if n.startswith(f"forward{i}.")
+                    }
+                )
             c.next_offset = int(kept["next_offset"])
         return missing
 
@@ -197,7 +207,8 @@ class PartitionStage:
             "pipeline": repeated(p.name, n), "key": records.key.take(at), "source_topic": repeated(records.topic, n),
             "source_partition": longs(self.partition), "source_offset": longs(records.offset[at]),
             "event_time": longs(time.values[late.record]), "late_by_ms": longs(late.late_by_ms),
-            "closed_through": longs(late.closed_through), "generation": longs(self._generation), "payload": records.value.take(at),
+            "closed_through": longs(late.closed_through), "generation": longs(self._generation),
+            "payload": records.value.take(at),
         }  # fmt: skip
 
 

@@ -3,9 +3,19 @@
 import numpy as np
 from numba import njit
 
-from fluvial.stream_apps.kernel import (
-    NEG, W_AUX, W_AUX_CLASS, W_AUX_COUNT, W_IDS, W_IDS_CLASS, W_IDS_COUNT, W_KEY, W_START, allocate, aux_place, mix, repeated,
-)  # fmt: skip
+from fluvial.stream_apps.arena import allocate, aux_place, repeated
+from fluvial.stream_apps.layout import (
+    NEG,
+    W_AUX,
+    W_AUX_CLASS,
+    W_AUX_COUNT,
+    W_IDS,
+    W_IDS_CLASS,
+    W_IDS_COUNT,
+    W_KEY,
+    W_START,
+)
+from fluvial.stream_apps.sketches import mix
 
 
 @njit(cache=True, nogil=True)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fluvial.records import Doubles, EventColumns, I64, Longs, Mask, RecordColumns, RowError, Spans, take
+from fluvial.records import I64, Doubles, EventColumns, Longs, Mask, RecordColumns, RowError, Spans, take
 from fluvial.schemas.declarations import Pipeline
-from fluvial.stream_apps import kernel as k
+from fluvial.stream_apps import layout as k
 from fluvial.stream_apps.aggregation import StageBatch
 from fluvial.transport.headers import null_value_longs
 
@@ -36,8 +36,7 @@ def sort_records(
     good = events.ok | tick.valid
 
     def refuse(rows: Mask, error_type: str, message: str) -> None:
-        for row in np.flatnonzero(rows).tolist():
-            errors.append(RowError(row, "validate", error_type, message))
+        errors.extend(RowError(row, "validate", error_type, message) for row in np.flatnonzero(rows).tolist())
         np.logical_and(good, ~rows, out=good)
 
     no_tick = is_null & ~tick.valid
@@ -47,7 +46,11 @@ def sort_records(
         named = upstream.valid & (upstream.values >= 0) & (upstream.values < upstream_partitions)
         bad = tick.valid & (~named | (records.key.length >= 0))
         if bad.any():
-            refuse(bad, "BadTick", f"a tick of a rekeyed topic has no key and names one of {upstream_partitions} upstream partitions")
+            refuse(
+                bad,
+                "BadTick",
+                f"a tick of a rekeyed topic has no key and names one of {upstream_partitions} upstream partitions",
+            )
     for name in sorted({f for p in pipelines for f in _read(p)} | {event_time}):
         column = events.columns[name]
         if isinstance(column, Spans):
@@ -71,11 +74,20 @@ def sort_records(
         if ahead.any():
             for row in np.flatnonzero(ahead & good).tolist():
                 by = int(time.values[row] - records.timestamp[row])
-                errors.append(RowError(row, "validate", "AheadOfTime", f"the event is {by} ms ahead of its broker timestamp, more than the {max_ahead_ms} ms allowed"))
+                errors.append(
+                    RowError(
+                        row,
+                        "validate",
+                        "AheadOfTime",
+                        f"the event is {by} ms ahead of its broker timestamp, more than the {max_ahead_ms} ms allowed",
+                    )
+                )
             np.logical_and(good, ~ahead, out=good)
     rows = np.arange(n) if good.all() else np.flatnonzero(good)
     is_tick = tick.valid
-    kind = np.where(is_tick, np.where(records.key.length >= 0, k.KEYED_TICK, k.PARTITION_TICK), k.EVENT).astype(np.uint8)
+    kind = np.where(is_tick, np.where(records.key.length >= 0, k.KEYED_TICK, k.PARTITION_TICK), k.EVENT).astype(
+        np.uint8
+    )
     batch = StageBatch(
         kind, records.offset, tick.values, records.key, np.where(upstream.valid, upstream.values, -1), events
     )

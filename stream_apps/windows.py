@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from fluvial.records import F64, I64
 from fluvial.schemas.declarations import Hopping, Pipeline, Tumbling
-from fluvial.stream_apps import kernel as k
+from fluvial.stream_apps import layout as k
+from fluvial.stream_apps.emission import emit
+from fluvial.stream_apps.kernel import fold
 from fluvial.stream_apps.tables import arena_size, kept_entries, rebuild_windows, refill_arena
 
 OUT_ROWS = 4096
@@ -75,7 +77,9 @@ def concat_rows(parts: list[Rows], top_k: int) -> Rows:
     if len(parts) == 1:
         return parts[0]
     if not parts:
-        return Rows(np.empty((0, k.N_OI), np.int64), np.empty((0, k.N_OF)), np.empty((0, top_k), np.int64), np.empty((0, top_k)))
+        return Rows(
+            np.empty((0, k.N_OI), np.int64), np.empty((0, k.N_OF)), np.empty((0, top_k), np.int64), np.empty((0, top_k))
+        )
     return Rows(*(np.concatenate([getattr(p, f) for p in parts]) for f in Rows.__slots__))
 
 
@@ -116,9 +120,16 @@ class AlignedWindows:
         self.arena = np.zeros((1 << 12, 2), np.int64)
         self.ends = np.zeros((64 + self.cover, 2), np.int64)
         n = OUT_ROWS + 2 * self.cover
-        self._out = (np.zeros((n, k.N_OI), np.int64), np.zeros((n, k.N_OF)), np.zeros((n, self.top_k), np.int64), np.zeros((n, self.top_k)))
+        self._out = (
+            np.zeros((n, k.N_OI), np.int64),
+            np.zeros((n, k.N_OF)),
+            np.zeros((n, self.top_k), np.int64),
+            np.zeros((n, self.top_k)),
+        )
 
-    def process(self, inputs: Inputs, *, keys: int, record_keys: int, items: tuple[NDArray[np.uint8], I64]) -> tuple[Rows, Late]:
+    def process(
+        self, inputs: Inputs, *, keys: int, record_keys: int, items: tuple[NDArray[np.uint8], I64]
+    ) -> tuple[Rows, Late]:
         """Fold records in offset order; return the rows that they made and the late ones among them.
 
         ``keys`` and ``record_keys`` are how many ids exist so far; ``items`` the names of the items of the top aggregate,
@@ -132,13 +143,15 @@ class AlignedWindows:
         at = 0
         rest = inputs
         while True:
-            done = k.fold(
+            done = fold(
                 *(getattr(rest, f) for f in Inputs.__slots__), late_out, self.cfg, self.st, self.ups, self.ki, self.rhead,
-                self.wi, self.wf, self.free, self.table, self.heads, self.arena, self.arena.view(np.float64), self.ends, *self._out, *items,
+                self.wi, self.wf, self.free, self.table, self.heads, self.arena, self.arena.view(np.float64), self.ends,
+                *self._out, *items,
             )  # fmt: skip
             n, m = int(self.st[k.N_OUT]), int(self.st[k.N_LATE_OUT])
             if n:
-                rows.append(Rows(*(a[:n].copy() for a in self._out)))
+                ints, doubles, top_item, top_sum = self._out
+                rows.append(Rows(ints[:n].copy(), doubles[:n].copy(), top_item[:n].copy(), top_sum[:n].copy()))
             if m:
                 lates.append(late_out[:m] + np.array([at, 0, 0]))
             if done == len(rest):
@@ -153,9 +166,14 @@ class AlignedWindows:
         """Return one early row for every open window, as of ``offset``, the last one handled."""
         slots = np.flatnonzero((self.wi[:, k.W_KEY] >= 0) & (self.wi[:, k.W_COUNT] > 0))
         n = len(slots)
-        out = (np.zeros((n, k.N_OI), np.int64), np.zeros((n, k.N_OF)), np.zeros((n, self.top_k), np.int64), np.zeros((n, self.top_k)))
+        out = (
+            np.zeros((n, k.N_OI), np.int64),
+            np.zeros((n, k.N_OF)),
+            np.zeros((n, self.top_k), np.int64),
+            np.zeros((n, self.top_k)),
+        )
         for o, s in enumerate(slots.tolist()):
-            k.emit(s, o, 0, offset, self.cfg, self.wi, self.wf, self.arena, self.arena.view(np.float64), *out, *items)
+            emit(s, o, 0, offset, self.cfg, self.wi, self.wf, self.arena, self.arena.view(np.float64), *out, *items)
         return Rows(*out)
 
     @property
@@ -165,7 +183,7 @@ class AlignedWindows:
 
     @property
     def partition_time(self) -> int:
-        """P, epoch ms (`kernel.NEG` before the first record)."""
+        """P, epoch ms (`layout.NEG` before the first record)."""
         return int(self.st[k.P])
 
     @property
@@ -177,7 +195,12 @@ class AlignedWindows:
     def counts(self) -> dict[str, int]:
         """The ledger's part of this pipeline."""
         s = self.st
-        return {"ticks": int(s[k.N_TICKS]), "aggregated": int(s[k.N_AGG]), "duplicates": int(s[k.N_DUP]), "late": int(s[k.N_LATE])}
+        return {
+            "ticks": int(s[k.N_TICKS]),
+            "aggregated": int(s[k.N_AGG]),
+            "duplicates": int(s[k.N_DUP]),
+            "late": int(s[k.N_LATE]),
+        }
 
     def state(self, *, keys: int, record_keys: int) -> dict[str, NDArray[Any]]:
         """Return copies of everything that decides what comes next, without free places and dead entries."""

@@ -135,7 +135,8 @@ class Worker:
     async def _decoded(self, stage: PartitionStage, batch: FetchedBatch) -> list[Columns | Records]:
         while True:
             try:
-                return await self._in_thread(self._work, stage, batch)
+                made: list[Columns | Records] = await self._in_thread(self._work, stage, batch)
+                return made
             except RegistryUnavailableError as e:  # raised before anything is folded
                 log.warning("%s: asking again in %.0f s", e, REGISTRY_RETRY_SECONDS)
                 await asyncio.sleep(REGISTRY_RETRY_SECONDS)
@@ -171,9 +172,20 @@ class Worker:
             if snapshot is not None:
                 missing = await self._in_thread(stages[tp].restore, snapshot)
                 for name in missing:
-                    log.warning("%s[%d]: %s is new or declared otherwise than in the checkpoint; it reads the log anew", tp.topic, tp.partition, name)
+                    log.warning(
+                        "%s[%d]: %s is new or declared otherwise than in the checkpoint; it reads the log anew",
+                        tp.topic,
+                        tp.partition,
+                        name,
+                    )
             self._held[tp] = _Held(stages[tp], checkpointed=stages[tp].next_offset)
-            log.info("%s[%d]: reading from %d (%s)", tp.topic, tp.partition, stages[tp].next_offset, "checkpoint" if snapshot else "no checkpoint")
+            log.info(
+                "%s[%d]: reading from %d (%s)",
+                tp.topic,
+                tp.partition,
+                stages[tp].next_offset,
+                "checkpoint" if snapshot else "no checkpoint",
+            )
         return {tp: h.stage.next_offset for tp, h in self._held.items() if h.stage.next_offset > 0}
 
     async def _on_revoked(self, tps: frozenset[TP]) -> None:

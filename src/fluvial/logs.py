@@ -10,7 +10,21 @@ Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "text", "json"]
 
 # Libraries that tell their own life at INFO; what matters of it is said by fluvial.
-_CHATTY = ("faust", "mode", "aiokafka", "cassandra", "httpx", "httpcore", "urllib3", "confluent_kafka", "numba", "asyncio", "jgo", "httpx2", "httpcore2")
+_CHATTY = (
+    "faust",
+    "mode",
+    "aiokafka",
+    "cassandra",
+    "httpx",
+    "httpcore",
+    "urllib3",
+    "confluent_kafka",
+    "numba",
+    "asyncio",
+    "jgo",
+    "httpx2",
+    "httpcore2",
+)
 
 
 def set_up_logging(level: Level, fmt: Format) -> None:
@@ -42,5 +56,10 @@ def set_up_logging(level: Level, fmt: Format) -> None:
     # Its timers warn when a checkpoint takes longer than their interval, which does no harm.
     logging.getLogger("mode.timers").setLevel(logging.ERROR)
     # Faust's services report each start and stop under the app's module.
-    for name in ("fluvial.transport.app", "fluvial.transport.driver", "fluvial.transport.stream", "fluvial.transport.watchdog"):
+    for name in (
+        "fluvial.transport.app",
+        "fluvial.transport.driver",
+        "fluvial.transport.stream",
+        "fluvial.transport.watchdog",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING if level != "debug" else logging.DEBUG)

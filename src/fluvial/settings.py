@@ -77,15 +77,25 @@ class WorkerSettings(_Section):
     """The processors."""
 
     group: str = Field("fluvial-worker", description="consumer group; also names its checkpoints")
-    instance_id: str | None = Field(None, description="static group membership: a restart within the session keeps partitions")
-    pipelines: str = Field("", description="names of the pipelines to run, comma separated; empty runs all declared ones")
+    instance_id: str | None = Field(
+        None, description="static group membership: a restart within the session keeps partitions"
+    )
+    pipelines: str = Field(
+        "", description="names of the pipelines to run, comma separated; empty runs all declared ones"
+    )
     declarations: str = Field("", description="files or modules with more pipeline declarations, comma separated")
     generation: int = Field(0, ge=0, lt=1 << 19, description="raised by a reprocessing, so that its rows win")
     checkpoint_seconds: float = Field(10.0, gt=0)
-    max_ahead_seconds: float = Field(300.0, gt=0, description="an event further ahead of its broker timestamp is a dead letter")
-    dead_letter_ratio: float = Field(0.5, gt=0, le=1, description="stop when this share of the last 10,000 records is bad")
+    max_ahead_seconds: float = Field(
+        300.0, gt=0, description="an event further ahead of its broker timestamp is a dead letter"
+    )
+    dead_letter_ratio: float = Field(
+        0.5, gt=0, le=1, description="stop when this share of the last 10,000 records is bad"
+    )
     dead_letter_run: int = Field(10_000, ge=1, description="stop after so many bad records in a row")
-    stall_seconds: float = Field(120.0, gt=0, description="a partition with records waiting that does not move is stalled")
+    stall_seconds: float = Field(
+        120.0, gt=0, description="a partition with records waiting that does not move is stalled"
+    )
     web_port: int | None = Field(None, description="Faust's web server; unset: off")
     tick_seconds: float = Field(1.0, gt=0, description="how often the ticker tells each partition the time")
 
@@ -149,7 +159,11 @@ def load_settings(
             sources.append((str(config_file), tomllib.loads(config_file.read_text())))
         except tomllib.TOMLDecodeError as e:
             raise SettingsError(f"{config_file}: {e}", hint="mend the TOML syntax") from None
-    env = {k[len(ENV_PREFIX) :].lower().replace("__", "."): v for k, v in environ.items() if k.startswith(ENV_PREFIX) and k not in NOT_SETTINGS}
+    env = {
+        k[len(ENV_PREFIX) :].lower().replace("__", "."): v
+        for k, v in environ.items()
+        if k.startswith(ENV_PREFIX) and k not in NOT_SETTINGS
+    }
     sources.append(("the environment", _nest(env)))
     sources.append(("the command line", _nest({k: v for k, v in (flags or {}).items() if v is not None})))
     merged: dict[str, Any] = {}
@@ -161,8 +175,12 @@ def load_settings(
             problem = e.errors()[0]
             where = ".".join(str(x) for x in problem["loc"])
             if problem["type"] == "extra_forbidden":
-                raise SettingsError(f"unknown setting {where!r} in {name}", hint="`fluvial config` lists all settings") from None
-            raise SettingsError(f"setting {where!r} in {name}: {problem['msg']}", hint="`fluvial config` shows defaults") from None
+                raise SettingsError(
+                    f"unknown setting {where!r} in {name}", hint="`fluvial config` lists all settings"
+                ) from None
+            raise SettingsError(
+                f"setting {where!r} in {name}: {problem['msg']}", hint="`fluvial config` shows defaults"
+            ) from None
     return settings
 
 

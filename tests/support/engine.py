@@ -7,7 +7,7 @@ import numpy as np
 
 from fluvial.records import Column, DoubleLists, Doubles, EventColumns, Longs, Spans, StringLists
 from fluvial.schemas.declarations import Pipeline
-from fluvial.stream_apps import kernel as k
+from fluvial.stream_apps import layout as k
 from fluvial.stream_apps.aggregation import Aggregation, StageBatch
 from support.oracle.records import Record
 
@@ -38,7 +38,9 @@ def batch_of(records: Sequence[Record], fields: dict[str, type]) -> StageBatch:
     held = _Buffer()
     empty = {str: "", float: 0.0, int: 0}
     events = [r.event if r.event is not None else {f: empty[t] for f, t in fields.items()} for r in records]
-    string_fields = {f: held.add(None if e[f] is None else e[f].encode() for e in events) for f, t in fields.items() if t is str}
+    string_fields = {
+        f: held.add(None if e[f] is None else e[f].encode() for e in events) for f, t in fields.items() if t is str
+    }
     record_key = held.add(r.key for r in records)
     buffer = np.frombuffer(bytes(held.data), np.uint8)
     columns: dict[str, Column] = {f: held.spans(i, buffer) for f, i in string_fields.items()}
@@ -78,15 +80,23 @@ def to_list(column: Column) -> list[Any]:
     return [v if ok else None for v, ok in zip(column.values.tolist(), column.valid.tolist(), strict=True)]
 
 
-def run_batches(pipeline: Pipeline, batches: Sequence[Sequence[Record]], fields: dict[str, type], *, upstream_partitions: int = 0, restart: bool = False, exhausted: bool = False) -> tuple[list[dict[str, Any]], list[tuple[int, int]], dict[str, int]]:  # fmt: skip
+def run_batches(
+    pipeline: Pipeline,
+    batches: Sequence[Sequence[Record]],
+    fields: dict[str, type],
+    *,
+    upstream_partitions: int = 0,
+    restart: bool = False,
+    exhausted: bool = False,
+) -> tuple[list[dict[str, Any]], list[tuple[int, int]], dict[str, int]]:
     """Return (rows, late as (offset, late_by_ms), counts); ``restart`` goes through a checkpoint after every batch."""
     a = Aggregation(pipeline, partition=0, upstream_partitions=upstream_partitions)
     rows, late, last = [], [], -1
     for records in batches:
         batch = batch_of(records, fields)
-        columns, l = a.process(batch)
+        columns, found = a.process(batch)
         rows += rows_of(columns)
-        late += list(zip(batch.offset[l.record].tolist(), l.late_by_ms.tolist(), strict=True))
+        late += list(zip(batch.offset[found.record].tolist(), found.late_by_ms.tolist(), strict=True))
         last = records[-1].offset if records else last
         if restart:
             state = a.state()

@@ -25,7 +25,9 @@ SNAPSHOT: dict[str, Any] = {
 
 def test_a_snapshot_comes_back_as_it_was() -> None:
     found = unpack(pack(SNAPSHOT))
-    assert {k: v for k, v in found.items() if k != "components"} == {k: v for k, v in SNAPSHOT.items() if k != "components"}
+    assert {k: v for k, v in found.items() if k != "components"} == {
+        k: v for k, v in SNAPSHOT.items() if k != "components"
+    }
     for name, part in SNAPSHOT["components"].items():
         assert found["components"][name]["next_offset"] == part["next_offset"]
         for key, array in part["arrays"].items():

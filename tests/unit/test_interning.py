@@ -15,7 +15,9 @@ NAMES = st.binary(max_size=40) | st.sampled_from([b"", b"a", b"ab", b"abcdefgh",
 
 @settings(deadline=None)
 @given(st.lists(st.lists(st.tuples(NAMES, NAMES), min_size=1, max_size=20), max_size=8), st.booleans())
-def test_ids_are_those_of_a_dict_in_order_of_first_appearance(batches: list[list[tuple[bytes, bytes]]], restart: bool) -> None:
+def test_ids_are_those_of_a_dict_in_order_of_first_appearance(
+    batches: list[list[tuple[bytes, bytes]]], restart: bool
+) -> None:
     interner, expected = Interner(2), dict[tuple[bytes, bytes], int]()
     for batch in batches:
         ids = interner.ids([spans_from_strings([a for a, _ in batch]), spans_from_strings([b for _, b in batch])])
@@ -25,7 +27,9 @@ def test_ids_are_those_of_a_dict_in_order_of_first_appearance(batches: list[list
             interner = Interner(2)
             interner.restore(state)
     every = np.arange(len(expected))
-    names = [(interner.column(0, every).bytes_at(i), interner.column(1, every).bytes_at(i)) for i in range(len(expected))]
+    names = [
+        (interner.column(0, every).bytes_at(i), interner.column(1, every).bytes_at(i)) for i in range(len(expected))
+    ]
     assert names == list(expected)
 
 

@@ -1,6 +1,7 @@
 """Rekeying: copies and announcements are a function of the log, whatever the batches."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,18 @@ from hypothesis import strategies as st
 
 from fluvial.records import EventColumns
 from fluvial.schemas.columns import longs, spans_from_strings, string_lists
-from fluvial.stream_apps import kernel as k
+from fluvial.stream_apps import layout as k
 from fluvial.stream_apps.aggregation import StageBatch
 from fluvial.stream_apps.rekeying import EventRekeyer, Rekeyed
 from fluvial.stream_apps.shipped import POSTS_BY_HASHTAG
 from support.engine import to_list
 
 RECORDS = st.lists(
-    st.tuples(st.sampled_from(["event", "event", "tick", "keyed"]), st.integers(0, 60_000), st.lists(st.sampled_from("abc"), max_size=4)),
+    st.tuples(
+        st.sampled_from(["event", "event", "tick", "keyed"]),
+        st.integers(0, 60_000),
+        st.lists(st.sampled_from("abc"), max_size=4),
+    ),
     max_size=30,
 )
 
@@ -30,7 +35,14 @@ def batch(records: Sequence[tuple[str, int, list[str]]], first: int) -> StageBat
     }  # fmt: skip
     kind = np.array([kinds[r[0]] for r in records], np.uint8)
     tick = np.array([t if kd != "event" else 0 for kd, t, _ in records], np.int64)
-    return StageBatch(kind, np.arange(first, first + n), tick, spans_from_strings(["k"] * n), np.full(n, -1), EventColumns(columns, kind == 0, ()))
+    return StageBatch(
+        kind,
+        np.arange(first, first + n),
+        tick,
+        spans_from_strings(["k"] * n),
+        np.full(n, -1),
+        EventColumns(columns, kind == 0, ()),
+    )
 
 
 def flat(out: Rekeyed) -> list[tuple[str, Any]]:
@@ -61,10 +73,12 @@ def expected(records: Sequence[tuple[str, int, list[str]]]) -> list[tuple[str, A
 
 @settings(deadline=None)
 @given(RECORDS, st.lists(st.integers(0, 30), max_size=5))
-def test_copies_and_announcements_do_not_depend_on_batches(records: list[tuple[str, int, list[str]]], cuts: list[int]) -> None:
+def test_copies_and_announcements_do_not_depend_on_batches(
+    records: list[tuple[str, int, list[str]]], cuts: list[int]
+) -> None:
     edges = sorted({0, len(records), *(c for c in cuts if c < len(records))})
     rekeyer, made = EventRekeyer(POSTS_BY_HASHTAG, 2), list[tuple[str, Any]]()
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in pairwise(edges):
         made += flat(rekeyer.process(batch(records[a:b], a), "event_time"))
         state = rekeyer.state()
         rekeyer = EventRekeyer(POSTS_BY_HASHTAG, 2)

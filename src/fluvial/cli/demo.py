@@ -33,7 +33,11 @@ def demo(
     from fluvial.cli.console import progress
     from fluvial.services.demo import wikipedia_edits
 
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("FLUVIAL_") or k in ("FLUVIAL_CACHE_DIR", "FLUVIAL_JAVA")}
+    environment = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith("FLUVIAL_") or k in ("FLUVIAL_CACHE_DIR", "FLUVIAL_JAVA")
+    }
     environment |= {"FLUVIAL_CLUSTER_DIR": str(FOLDER), "FLUVIAL_LOG_LEVEL": "warning"}
     with progress() as report:
         edits = wikipedia_edits(FOLDER.parent / "demo-data", report)
@@ -51,8 +55,9 @@ def demo(
         step("Topics, schemas and tables", "init", "--quiet")
         step(
             "Real events: a day of edits in 51 Wikipedias (channel → network, user → author, page → hashtag)",
-            "import", "social.posts", str(edits), "--format", "ndjson", "--map", "author_id=user", "--map", "network=channel",
-            "--map", "hashtags=page", "--map", "text=comment", "--map", "event_time=time", "--hash", "post_id=time,user,page", "--complete",
+            "import", "social.posts", str(edits), "--format", "ndjson", "--map", "author_id=user",
+            "--map", "network=channel", "--map", "hashtags=page", "--map", "text=comment", "--map", "event_time=time",
+            "--hash", "post_id=time,user,page", "--complete",
         )  # fmt: skip
         step(
             "Simulated events: 200 sensors, up to 90 s out of order, 1 % sent twice",
@@ -72,12 +77,15 @@ def demo(
         )  # fmt: skip
         step(
             "The same as a curve",
-            "query", "sensor_minute", "sensor-0007", "temperature", "--from", "2026-06-01T06:00Z", "--to", "2026-06-01T10:00Z", "--plot",
+            "query", "sensor_minute", "sensor-0007", "temperature", "--from", "2026-06-01T06:00Z",
+            "--to", "2026-06-01T08:00Z", "--plot",
         )  # fmt: skip
         step("Where every record went", "ledger")
     finally:
         if not keep:
             typer.secho("\nStopping the servers", bold=True)
-            subprocess.run([sys.executable, "-m", "fluvial", "down"], env=environment, check=False)  # noqa: S603
+            subprocess.run([sys.executable, "-m", "fluvial", "down"], env=environment, check=False)
     if keep:
-        typer.echo(f"\nStill running. Look around with FLUVIAL_CLUSTER_DIR={FOLDER}, e.g. fluvial status; stop with fluvial down.")
+        typer.echo(
+            f"\nStill running. Look around with FLUVIAL_CLUSTER_DIR={FOLDER}, e.g. fluvial status; stop with fluvial down."
+        )

@@ -18,8 +18,12 @@ def register(app: typer.Typer) -> None:
 
 
 def ledger(
-    fmt: Annotated[Literal["table", "json"], typer.Option("--format", help="json is one object per pipeline and partition.")] = "table",
-    by_partition: Annotated[bool, typer.Option("--by-partition", help="A line per partition instead of their sums.")] = False,
+    fmt: Annotated[
+        Literal["table", "json"], typer.Option("--format", help="json is one object per pipeline and partition.")
+    ] = "table",
+    by_partition: Annotated[
+        bool, typer.Option("--by-partition", help="A line per partition instead of their sums.")
+    ] = False,
 ) -> None:
     """Show where every record went: records = ticks + aggregated + duplicates + late + dead-lettered.
 

@@ -11,8 +11,12 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    until_caught_up: Annotated[bool, typer.Option("--until-caught-up", help="End when all that is in the topics is in Cassandra.")] = False,
-    pipelines: Annotated[str | None, typer.Option(help="Run only these pipelines (and what feeds them), comma separated.")] = None,
+    until_caught_up: Annotated[
+        bool, typer.Option("--until-caught-up", help="End when all that is in the topics is in Cassandra.")
+    ] = False,
+    pipelines: Annotated[
+        str | None, typer.Option(help="Run only these pipelines (and what feeds them), comma separated.")
+    ] = None,
 ) -> None:
     """Aggregate events and write the results to Cassandra, all in one process.
 

@@ -26,7 +26,9 @@ def settings_for(flags: Mapping[str, Any]) -> "Settings":
 
 
 def config(
-    fmt: Annotated[Literal["text", "json", "toml"], typer.Option("--format", help="text explains each setting.")] = "text",
+    fmt: Annotated[
+        Literal["text", "json", "toml"], typer.Option("--format", help="text explains each setting.")
+    ] = "text",
 ) -> None:
     """Show the settings in use: flags, environment, fluvial.toml, the local cluster and defaults, merged; secrets masked.
 
@@ -47,7 +49,12 @@ def config(
             doc = (model.__doc__ or "").strip().splitlines()[0] if model else ""
             typer.echo(f"\n[{name}]" + (f"  # {doc}" if fmt == "text" else ""))
             for leaf, v in value.items():
-                _line(leaf, v, defaults[name][leaf], getattr(model, "model_fields", {})[leaf].description if fmt == "text" else "")
+                _line(
+                    leaf,
+                    v,
+                    defaults[name][leaf],
+                    getattr(model, "model_fields", {})[leaf].description if fmt == "text" else "",
+                )
         else:
             _line(name, value, defaults[name], Settings.model_fields[name].description if fmt == "text" else "")
 

@@ -11,9 +11,15 @@ def register(app: typer.Typer) -> None:
 
 
 def worker(
-    pipelines: Annotated[str | None, typer.Option(help="Run only these pipelines (and what feeds them), comma separated.")] = None,
-    generation: Annotated[int | None, typer.Option(help="Write rows of this generation: it wins over lower ones.")] = None,
-    instance_id: Annotated[str | None, typer.Option(help="Static group membership: this worker's lasting name.")] = None,
+    pipelines: Annotated[
+        str | None, typer.Option(help="Run only these pipelines (and what feeds them), comma separated.")
+    ] = None,
+    generation: Annotated[
+        int | None, typer.Option(help="Write rows of this generation: it wins over lower ones.")
+    ] = None,
+    instance_id: Annotated[
+        str | None, typer.Option(help="Static group membership: this worker's lasting name.")
+    ] = None,
 ) -> None:
     """Aggregate events in event time: source topics to result topics, exact through any restart.
 
@@ -29,7 +35,9 @@ def worker(
     from fluvial.services.processors import build_worker
     from fluvial.services.running import run_apps
 
-    settings = settings_for({"worker.pipelines": pipelines, "worker.generation": generation, "worker.instance_id": instance_id})
+    settings = settings_for(
+        {"worker.pipelines": pipelines, "worker.generation": generation, "worker.instance_id": instance_id}
+    )
     catalog = load_catalog(settings.worker)
 
     async def run() -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from fluvial.schemas.catalog import Catalog
-from fluvial.services.processors import partition_counts
+from fluvial.services.partitions import partition_counts
 from fluvial.services.progress import GroupProgress
 from fluvial.settings import Settings
 from fluvial.stream_apps.checkpoints import CheckpointStore, Place
@@ -42,7 +42,9 @@ def read_ledger(settings: Settings, catalog: Catalog) -> list[LedgerLine]:
     plans = plan_topics(chosen(catalog.pipelines, settings.worker.pipelines))
     checkpoints = checkpoint_topic(settings.worker.group)
     counts = partition_counts(settings.kafka, {*plans, checkpoints})
-    ends = {(p.topic, p.partition): p.end for p in GroupProgress(settings.kafka).positions(settings.worker.group, plans)}
+    ends = {
+        (p.topic, p.partition): p.end for p in GroupProgress(settings.kafka).positions(settings.worker.group, plans)
+    }
     places = [Place(t, p, settings.worker.generation) for t in plans for p in range(counts[t])]
     ledgers = CheckpointStore(settings.kafka, checkpoints, counts[checkpoints]).ledgers(places)
     return [

@@ -21,10 +21,14 @@ def build_worker(settings: Settings, catalog: Catalog, registry: Registry) -> Wo
         PipelineError: the settings name an unknown pipeline.
     """
     plans = plan_topics(chosen(catalog.pipelines, settings.worker.pipelines))
-    rekeyed = {r.topic for plan in plans.values() for r in (*plan.rekeys, *(r for f in plan.forwards.values() for r in f))}
+    rekeyed = {
+        r.topic for plan in plans.values() for r in (*plan.rekeys, *(r for f in plan.forwards.values() for r in f))
+    }
     decoders = {topic: Decoder(catalog.schema_of(topic), registry) for topic in plans}
     partitions = partition_counts(settings.kafka, {*plans, *rekeyed, checkpoint_topic(settings.worker.group)})
-    return Worker(settings.kafka, settings.worker, plans, decoders, _writers(plans, rekeyed, catalog, registry), partitions)
+    return Worker(
+        settings.kafka, settings.worker, plans, decoders, _writers(plans, rekeyed, catalog, registry), partitions
+    )
 
 
 def _writers(plans: dict[str, TopicPlan], rekeyed: set[str], catalog: Catalog, registry: Registry) -> Writers:

@@ -78,11 +78,9 @@ class GroupProgress:
         return [Position(*at, max(committed.get(at, -1), -1), first[at], last[at]) for at in places]
 
     def _offsets(self, tps: list[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
-        futures = self._admin.list_offsets({tp: spec for tp in tps}, request_timeout=TIMEOUT_SECONDS)
+        futures = self._admin.list_offsets(dict.fromkeys(tps, spec), request_timeout=TIMEOUT_SECONDS)
         return {(tp.topic, tp.partition): f.result().offset for tp, f in futures.items()}
 
     def lag(self, group: str, topics: Iterable[str]) -> int:
         """Return how many records the group still has to handle in the topics."""
         return sum(p.lag for p in self.positions(group, topics))
-
-

@@ -75,7 +75,11 @@ async def _until_no_lag(progress: GroupProgress, group: str, topics: set[str]) -
     while True:
         positions = await asyncio.to_thread(progress.positions, group, topics)
         seen = {(p.topic, p.partition): p.end for p in positions}
-        if sum(p.lag for p in positions) == 0 and all(p.committed >= 0 or p.end == p.begin for p in positions) and seen == ends:
+        if (
+            sum(p.lag for p in positions) == 0
+            and all(p.committed >= 0 or p.end == p.begin for p in positions)
+            and seen == ends
+        ):
             return
         ends = seen
         await asyncio.sleep(POLL_SECONDS)
