@@ -1,11 +1,13 @@
 """The measured topics: seeded sensor readings, each sensor about once a second of event time, in four partitions."""
 
 import asyncio
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
 import numpy as np
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from fluvial.records import Column, Spans
@@ -27,6 +29,7 @@ DISORDER_MS = 2_000
 SITES = 50
 METRICS = ("temperature", "humidity", "pressure", "power")
 TIMEOUT_SECONDS = 30.0
+AGAIN_SECONDS = 0.5
 
 
 def catalog_of(topic: str, name: str) -> Catalog:
@@ -67,9 +70,21 @@ def records_in(kafka: KafkaSettings, topic: str) -> int:
     found = admin.list_topics(timeout=TIMEOUT_SECONDS).topics.get(topic)
     if found is None:
         return 0
-    latest = {TopicPartition(topic, p): OffsetSpec.latest() for p in found.partitions}
-    ends = admin.list_offsets(latest, request_timeout=TIMEOUT_SECONDS)
-    return sum(int(f.result().offset) for f in ends.values())
+    return sum(end_offsets(admin, topic, list(found.partitions)).values())
+
+
+def end_offsets(admin: AdminClient, topic: str, partitions: Sequence[int]) -> dict[int, int]:
+    """Return the end of each partition; a broker that was just started may have to be asked again."""
+    latest = {TopicPartition(topic, p): OffsetSpec.latest() for p in partitions}
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while True:
+        try:
+            found = admin.list_offsets(latest, request_timeout=TIMEOUT_SECONDS)
+            return {tp.partition: int(f.result().offset) for tp, f in found.items()}
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(AGAIN_SECONDS)
 
 
 def readings(rng: np.random.Generator, first: int, n: int, sensors: int) -> dict[str, Column]:

@@ -1,7 +1,6 @@
 """Fluvial's worker with one pipeline, measured: ``measured_worker.py SETTINGS TOPIC TABLE PARTITIONS``.
 
-It says how many records its partitions have been read up to, the last time when everything that came of them is
-acknowledged by Kafka.
+It says how many records have been handled and everything that came of them acknowledged by Kafka.
 """
 
 import asyncio
@@ -10,8 +9,7 @@ import sys
 from collections.abc import Mapping
 
 import load
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
 from fluvial.schemas.registry import Registry
@@ -29,22 +27,22 @@ async def main(settings: Settings, topic: str, table: str, partitions: int) -> N
     _hold_until_assigned(worker, partitions)
     ends = _ends(settings, topic)
     running = asyncio.create_task(worker.app.run())
-    said = -1
+    said = 0
     while not running.done():
         await asyncio.sleep(EVERY_SECONDS)
-        stages = worker.stages
-        if len(stages) != partitions:
-            continue
-        handled = sum(s.next_offset for s in stages.values())
-        if all(s.next_offset >= ends[tp] for tp, s in stages.items()):
-            # A checkpoint waits for the stages' output to be acknowledged.
-            await worker.checkpoint()
-            print("at", handled, flush=True)
-            break
-        if handled > said:
+        done = _acknowledged(worker)
+        if len(done) == partitions and (handled := sum(done.values())) > said:
             print("at", handled, flush=True)
             said = handled
+            if all(position >= ends[tp] for tp, position in done.items()):
+                break
     await running
+
+
+def _acknowledged(worker: Worker) -> dict[TP, int]:
+    """Return up to where all records were handled, and everything that came of them acknowledged by Kafka."""
+    prefixes = getattr(worker.app.consumer, "prefixes", {})
+    return {tp: prefix.position for tp, prefix in list(prefixes.items())}
 
 
 def _hold_until_assigned(worker: Worker, partitions: int) -> None:
@@ -63,9 +61,8 @@ def _hold_until_assigned(worker: Worker, partitions: int) -> None:
 
 def _ends(settings: Settings, topic: str) -> dict[TP, int]:
     admin = AdminClient(librdkafka_config(settings.kafka))
-    found = admin.list_topics(topic, timeout=load.TIMEOUT_SECONDS).topics[topic].partitions
-    asked = {TopicPartition(topic, p): OffsetSpec.latest() for p in found}
-    return {TP(tp.topic, tp.partition): int(f.result().offset) for tp, f in admin.list_offsets(asked).items()}
+    partitions = list(admin.list_topics(topic, timeout=load.TIMEOUT_SECONDS).topics[topic].partitions)
+    return {TP(topic, p): end for p, end in load.end_offsets(admin, topic, partitions).items()}
 
 
 if __name__ == "__main__":
