@@ -161,12 +161,10 @@ class PartitionStage:
         }  # fmt: skip
 
     def restore(self, snapshot: Mapping[str, Any]) -> list[str]:
-        """Take up a snapshot; return the names of the parts that it does not have (or has under another declaration).
-
-        Those start empty, at offset 0.
+        """Take up a snapshot; return the names of the parts that it does not have: those start empty, at offset 0.
 
         Raises:
-            CheckpointError: the snapshot is of another partition or generation.
+            CheckpointError: the snapshot is of another partition or generation, or a part is declared otherwise now.
         """
         mine = (self.plan.topic, self.partition, self._generation)
         theirs = (snapshot["topic"], snapshot["partition"], snapshot["generation"])
@@ -179,9 +177,15 @@ class PartitionStage:
         forwards_of = {c.name: forwards for c, _, forwards in self.aggregations}
         for c in self.components:
             kept = snapshot["components"].get(c.name)
-            if kept is None or kept["fingerprint"] != c.fingerprint:
+            if kept is None:
                 missing.append(c.name)
                 continue
+            if kept["fingerprint"] != c.fingerprint:
+                # Its rows would have other values under the write timestamps of those that are there.
+                raise CheckpointError(
+                    f"{c.name} is declared otherwise than when {self.plan.topic}[{self.partition}] was last worked on",
+                    hint=f"raise worker.generation above {self._generation}: the log is read anew and the new rows win",
+                )
             c.part.restore(kept["arrays"])
             for i, f in enumerate(forwards_of.get(c.name, ())):
                 f.restore(

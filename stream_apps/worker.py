@@ -173,7 +173,7 @@ class Worker:
                 missing = await self._in_thread(stages[tp].restore, snapshot)
                 for name in missing:
                     log.warning(
-                        "%s[%d]: %s is new or declared otherwise than in the checkpoint; it reads the log anew",
+                        "%s[%d]: %s is new here and reads the log from its start",
                         tp.topic,
                         tp.partition,
                         name,
@@ -206,7 +206,11 @@ class Worker:
                 return
             covers = held.stage.next_offset
             snapshot = await self._in_thread(held.stage.state)
-        await _finished(held)
+            covered = set(held.unfinished)
+        if covered:
+            await asyncio.wait(covered)
+        if self.app.failure is not None:
+            return
         data = await asyncio.to_thread(packed, snapshot)
         place = Place(held.stage.plan.topic, held.stage.partition, self._settings.generation)
         await self._store.write(await self._publishing(), place, covers, data, snapshot["ledger"])

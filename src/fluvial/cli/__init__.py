@@ -14,7 +14,33 @@ import typer
 from fluvial import __version__
 from fluvial.errors import FluvialError
 
-COMMAND_FILES = ("demo", "cluster", "init", "import_", "simulate", "run", "worker", "sink", "query", "ledger", "settings")
+COMMAND_FILES = (
+    "demo",
+    "cluster",
+    "init",
+    "import_",
+    "simulate",
+    "run",
+    "worker",
+    "sink",
+    "ticker",
+    "query",
+    "ledger",
+    "settings",
+)
+    "demo",
+    "cluster",
+    "init",
+    "import_",
+    "simulate",
+    "run",
+    "worker",
+    "sink",
+    "ticker",
+    "query",
+    "ledger",
+    "settings",
+)
 
 EXIT_FAILED = 1
 

@@ -2,16 +2,14 @@
 
 import asyncio
 import logging
-import time
 
-from fluvial.producers.ticker import Ticker
 from fluvial.schemas.catalog import Catalog
 from fluvial.schemas.registry import Registry
-from fluvial.services.partitions import partition_counts
 from fluvial.services.processors import build_worker
 from fluvial.services.progress import GroupProgress
 from fluvial.services.running import run_apps
 from fluvial.services.sinking import build_sink
+from fluvial.services.ticking import live_topics, new_ticker
 from fluvial.settings import Settings
 from fluvial.sinks.app import Sink
 from fluvial.stream_apps.plan import chosen, plan_topics
@@ -29,15 +27,11 @@ async def run_together(settings: Settings, catalog: Catalog) -> None:
     Raises:
         FluvialError: what ended one of them.
     """
-    pipelines = chosen(catalog.pipelines, settings.worker.pipelines)
-    live = {t for t, plan in plan_topics(pipelines).items() if plan.upstream is None}
     with Registry(settings.registry) as registry:
         worker, sink = build_worker(settings, catalog, registry), build_sink(settings, catalog, registry)
         try:
             async with Publisher(settings.kafka) as publisher:
-                counts = partition_counts(settings.kafka, live)
-                now = lambda: time.time_ns() // 1_000_000  # noqa: E731
-                ticker = Ticker(publisher, counts, tick_seconds=settings.worker.tick_seconds, now_ms=now)
+                ticker = new_ticker(settings, live_topics(settings, catalog), publisher)
                 await run_apps([worker.app, sink.app], ticker.run(asyncio.Event()))
         finally:
             sink.close()
