@@ -19,37 +19,40 @@ READING = str(SCHEMA_DIR / "iot.SensorReading.avsc")
 # Of the events of a full topic, so that a slow peer takes about as long as a quick one.
 ONE_BY_ONE_SHARE = 0.02
 KAFKA_STREAMS_SHARE = 0.5
+# As often as Flink's for the same state; a hundred times the state is worth writing less often (the default is 10).
+CHECKPOINT_SECONDS = {"1k": 1.0, "100k": 5.0}
 FLINK_SLOTS = (1, 2)
 KAFKA_STREAMS_THREADS = 2
 
 
-def _worker(bench: Bench, name: str, size: str, processes_of_the_group: int) -> Result:
+def _worker(bench: Bench, name: str, size: str, processes_of_the_group: int, checkpoint_seconds: float) -> Result:
     topic = bench.topic(size)
     table = "bench_" + name.replace("-", "_")
     runs = []
     for i in range(bench.repeats):
-        worker = {"group": f"bench-{name}-{bench.stamp}-{i}"}
+        worker = {"group": f"bench-{name}-{bench.stamp}-{i}", "checkpoint_seconds": checkpoint_seconds}
         settings = bench.kafka().model_copy(update={"worker": bench.kafka().worker.model_copy(update=worker)})
         load.provision(settings, load.catalog_of(topic, f"{table}_{i}"))
         share = str(PARTITIONS // processes_of_the_group)
         command = [*_script("worker"), settings.model_dump_json(), topic, f"{table}_{i}", share]
         runs.append(bench.catch_up(name, [command] * processes_of_the_group))
-    return result_of(name, runs)
+    every = f"every {checkpoint_seconds:g} s" if checkpoint_seconds != 1 else "every second"
+    return result_of(name, runs, f"checkpoints {every}")
 
 
 def worker_1k(bench: Bench) -> Result:
     """Fluvial's worker, 1,000 sensors."""
-    return _worker(bench, "worker-1k", "1k", 1)
+    return _worker(bench, "worker-1k", "1k", 1, CHECKPOINT_SECONDS["1k"])
 
 
 def worker_100k(bench: Bench) -> Result:
     """Fluvial's worker, 100,000 sensors."""
-    return _worker(bench, "worker-100k", "100k", 1)
+    return _worker(bench, "worker-100k", "100k", 1, CHECKPOINT_SECONDS["100k"])
 
 
 def worker_2_processes(bench: Bench) -> Result:
     """Two of fluvial's workers in one group, two partitions each."""
-    return _worker(bench, "worker-2-processes", "1k", 2)
+    return _worker(bench, "worker-2-processes", "1k", 2, CHECKPOINT_SECONDS["1k"])
 
 
 def raw_consume(bench: Bench) -> Result:
