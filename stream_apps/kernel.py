@@ -291,7 +291,8 @@ def fold(
 
     Per record (length n): kind, offset, time, dense key id, dense record-key id (−1: none), identity words (NEG, NEG: none),
     value, distinct hash, item id, upstream partition (−1: not known). ``late[j] = (record, late_by_ms, closed_through)``.
-    What stopped the loop is ``st[NEED]``; rows are in ``oi``, ``of`` and their number in ``st[N_OUT]``, late ones in ``st[N_LATE_OUT]``.
+    What stopped the loop is ``st[NEED]``; rows are in ``oi``, ``of``
+    and their number in ``st[N_OUT]``, late ones in ``st[N_LATE_OUT]``.
     """
     size, hop, lateness, early = cfg[SIZE], cfg[HOP], cfg[LATENESS], cfg[EARLY]
     mode = cfg[MODE]

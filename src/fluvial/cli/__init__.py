@@ -28,19 +28,6 @@ COMMAND_FILES = (
     "ledger",
     "settings",
 )
-    "demo",
-    "cluster",
-    "init",
-    "import_",
-    "simulate",
-    "run",
-    "worker",
-    "sink",
-    "ticker",
-    "query",
-    "ledger",
-    "settings",
-)
 
 EXIT_FAILED = 1
 
