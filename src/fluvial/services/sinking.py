@@ -23,6 +23,29 @@ from fluvial.transport.publisher import OutRecord
 READINGS_TOPIC = "iot.readings"
 
 
+class SetAside:
+    """Makes dead letters of a result topic's bad records, and stops when nearly all are bad. Safe to share by threads."""
+
+    def __init__(self, writer: DatumWriter, *, ratio: float, run: int) -> None:
+        self._writer = writer
+        self._ratio = ratio
+        self._run = run
+        self._limits: dict[tuple[str, int], DeadLetterLimit] = {}
+        self._noting = Lock()
+
+    def __call__(self, records: RecordColumns, errors: Sequence[RowError]) -> Sequence[OutRecord]:
+        """Return a dead letter per error.
+
+        Raises:
+            DeadLetterLimitError: too many records of the partition are bad.
+        """
+        place = records.topic, records.partition
+        with self._noting:
+            limit = self._limits.setdefault(place, DeadLetterLimit(ratio=self._ratio, run=self._run))
+            limit.note(*place, len(records), np.array([e.row for e in errors], np.int64))
+        return [OutRecord(d.key, self._writer.write(d.fields)) for d in dead_letters(records, list(errors))]
+
+
 def build_sink(settings: Settings, catalog: Catalog, registry: Registry) -> Sink:
     """Return the sink of the pipelines that the settings choose; asks the registry and connects to Cassandra.
 
@@ -33,19 +56,11 @@ def build_sink(settings: Settings, catalog: Catalog, registry: Registry) -> Sink
         PipelineError: the settings name an unknown pipeline.
     """
     pipelines = chosen(catalog.pipelines, settings.worker.pipelines)
-    writer = _dead_letter_writer(registry, pipelines[0].result_topic)
-
-    limits: dict[tuple[str, int], DeadLetterLimit] = {}
-    noting = Lock()
-    ratio, run = settings.worker.dead_letter_ratio, settings.worker.dead_letter_run
-
-    def set_aside(records: RecordColumns, errors: Sequence[RowError]) -> Sequence[OutRecord]:
-        place = records.topic, records.partition
-        with noting:
-            limit = limits.setdefault(place, DeadLetterLimit(ratio=ratio, run=run))
-            limit.note(*place, len(records), np.array([e.row for e in errors], np.int64))
-        return [OutRecord(d.key, writer.write(d.fields)) for d in dead_letters(records, list(errors))]
-
+    set_aside = SetAside(
+        _dead_letter_writer(registry, pipelines[0].result_topic),
+        ratio=settings.worker.dead_letter_ratio,
+        run=settings.worker.dead_letter_run,
+    )
     topics = [
         SinkTopic(
             p.result_topic, result_target(p.table), Decoder(catalog.schema_of(p.result_topic), registry), set_aside
