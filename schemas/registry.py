@@ -157,6 +157,17 @@ class Registry:
         except SchemaRegistryError as e:
             raise self._unavailable(f"subject {subject}", e) from e
 
+    def subjects(self) -> list[str]:
+        """Return the names of all subjects, sorted.
+
+        Raises:
+            RegistryUnavailableError: see `by_id`.
+        """
+        try:
+            return sorted(self._ask("its subjects", self._client.get_subjects))
+        except SchemaRegistryError as e:
+            raise self._unavailable("its subjects", e) from e
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()

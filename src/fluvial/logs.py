@@ -15,8 +15,6 @@ _CHATTY = (
     "mode",
     "aiokafka",
     "cassandra",
-    "httpx",
-    "httpcore",
     "urllib3",
     "confluent_kafka",
     "numba",

@@ -11,7 +11,7 @@ from fluvial.producers.completion import NONE, completion
 from fluvial.records import Column, EventColumns, Longs, take
 from fluvial.schemas.columns import longs, repeated, spans_from_strings, string_lists
 from fluvial.schemas.declarations import HOUR_MS, MINUTE_MS, Pipeline, Rekey
-from fluvial.stream_apps import kernel
+from fluvial.stream_apps import layout
 from fluvial.stream_apps.aggregation import Aggregation, StageBatch
 from fluvial.stream_apps.rekeying import EventRekeyer, Rekeyed, ResultRekeyer
 from fluvial.stream_apps.shipped import (
@@ -45,7 +45,7 @@ def topic_of(posts: Sequence[Post], number: int, tick: int | None) -> StageBatch
         "event_time": longs([t for _, t, _ in rows]),
         "hashtags": string_lists([tags for _, _, tags in rows]),
     }
-    kinds = [kernel.EVENT] * len(posts) + [kernel.PARTITION_TICK]
+    kinds = [layout.EVENT] * len(posts) + [layout.PARTITION_TICK]
     whole = _batch(columns, kinds, [0] * len(posts) + [tick or 0], [-1] * len(rows))
     return whole if tick is not None else _head(whole, len(posts))
 
@@ -57,15 +57,15 @@ def rekeyed_topic(parts: Sequence[Rekeyed]) -> list[StageBatch]:
         order: list[tuple[int, int, int]] = []
         announcements = list(zip(part.position.tolist(), part.instant.tolist(), strict=True))
         for row in range(part.records + 1):
-            order += [(kernel.PARTITION_TICK, row, instant) for position, instant in announcements if position == row]
+            order += [(layout.PARTITION_TICK, row, instant) for position, instant in announcements if position == row]
             if row < part.records:
-                order.append((kernel.EVENT, row, 0))
+                order.append((layout.EVENT, row, 0))
         if order and part.records:
             rows = np.array([min(row, part.records - 1) for _, row, _ in order])
             columns = {name: take(c, rows) for name, c in part.columns.items()}
         else:
             columns = {name: _blank(c, len(order)) for name, c in part.columns.items()}
-        upstream = [part.partition if kind == kernel.PARTITION_TICK else -1 for kind, _, _ in order]
+        upstream = [part.partition if kind == layout.PARTITION_TICK else -1 for kind, _, _ in order]
         batches.append(_batch(columns, [k for k, _, _ in order], [t for _, _, t in order], upstream))
     return batches
 
@@ -135,7 +135,7 @@ def test_a_millisecond_earlier_they_would_not_all_close(minute: int, left_open: 
 def _batch(columns: dict[str, Column], kinds: list[int], ticks: list[int], upstream: list[int]) -> StageBatch:
     kind = np.array(kinds, np.uint8)
     n = len(kind)
-    events = EventColumns(columns, kind == kernel.EVENT, ())
+    events = EventColumns(columns, kind == layout.EVENT, ())
     authors = repeated(None, n)
     return StageBatch(kind, np.arange(n), np.array(ticks, np.int64), authors, np.array(upstream, np.int64), events)
 

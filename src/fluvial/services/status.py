@@ -141,16 +141,15 @@ def registry_status(settings: RegistrySettings) -> RegistryStatus:
     Raises:
         FluvialError: it does not answer.
     """
-    import httpx
+    from fluvial.schemas.registry import Registry
+    from fluvial.schemas.sources import RegistryUnavailableError
 
-    password = settings.password.get_secret_value() if settings.password else ""
-    auth = (settings.username, password) if settings.username is not None else None
-    url = f"{settings.url.rstrip('/')}/subjects"
     try:
-        subjects = httpx.get(url, auth=auth, timeout=TIMEOUT_SECONDS).raise_for_status().json()
-    except (httpx.HTTPError, ValueError) as e:
-        raise FluvialError(f"the registry at {settings.url} does not answer: {str(e).splitlines()[0]}") from None
-    return RegistryStatus(settings.url, tuple(sorted(subjects)))
+        with Registry(settings, retries=0) as registry:
+            subjects = registry.subjects()
+    except RegistryUnavailableError as e:
+        raise FluvialError(f"the registry at {settings.url} does not answer: {e.message}") from None
+    return RegistryStatus(settings.url, tuple(subjects))
 
 
 def cassandra_status(settings: CassandraSettings) -> CassandraStatus:
