@@ -273,3 +273,19 @@ async def test_a_second_sink_that_joins_in_the_middle_shares_the_work_and_nothin
                 await second.catch_up(60)
                 assert second.sink.writer.counts.rows > 0
     assert means(tables) == newest(rows)
+
+
+async def test_a_column_that_is_added_while_the_sink_runs_does_not_disturb_it(
+    kafka: KafkaSettings, tables: CassandraSettings
+) -> None:
+    target = result_target(SENSOR_MINUTE.table)
+    with fresh_topic(kafka) as topic, connected(tables, "write", keyspace=tables.keyspace) as session:
+        async with running_sink(kafka, tables, topic, MINUTES, target) as running:
+            publish(kafka, topic, encoded(MINUTES, minute_columns([("a", TODAY_MS, 1.0, 0, 1)])))
+            await running.catch_up()
+            # Cassandra forgets the prepared statements of a table that changes.
+            session.execute("ALTER TABLE sensor_minute ADD note text", timeout=60)
+            publish(kafka, topic, encoded(MINUTES, minute_columns([("b", TODAY_MS, 2.0, 0, 2)])))
+            await running.catch_up()
+        session.execute("ALTER TABLE sensor_minute DROP note", timeout=60)
+    assert {k[0]: v[0] for k, v in means(tables).items()} == {"a": 1.0, "b": 2.0}

@@ -25,7 +25,7 @@ def query(
     start: Annotated[
         str | None, typer.Option("--from", help="First instant: 2026-03-01T12:00:00Z, 2026-03-01, now, or -1h, -7d.")
     ] = None,
-    end: Annotated[str | None, typer.Option("--to", help="First instant that is left out. \\[default: now]")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="First instant that is left out. [default: now]")] = None,
     latest: Annotated[
         int | None, typer.Option(min=1, help="Instead of --from: the newest N rows (before --to, if given).")
     ] = None,
