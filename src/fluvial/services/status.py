@@ -103,6 +103,9 @@ class Status:
 
 def ask(settings: Settings) -> Status:
     """Ask all three at once."""
+    # In this thread: confluent_kafka's modules import one another in a circle, which two threads must not enter at once.
+    import fluvial.schemas.registry  # noqa: F401
+
     with ThreadPoolExecutor(3) as pool:
         kafka = pool.submit(_answer, lambda: kafka_status(settings.kafka))
         registry = pool.submit(_answer, lambda: registry_status(settings.registry))
