@@ -23,8 +23,10 @@ def worker(kafka: KafkaSettings, name: str, group: str, file: Path, mode: str) -
     """Start a worker process, whose output goes to FILE.log; kill it when the block is left."""
     command = [sys.executable, batch_worker.__file__, kafka.brokers, name, group, str(file), mode]
     with Path(f"{file}.log").open("ab") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
-        yield process
-        process.kill()
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 async def exit_status(process: subprocess.Popen[bytes]) -> int:
@@ -95,3 +97,27 @@ async def test_after_kill_9_what_was_not_committed_is_read_again(kafka: KafkaSet
         again = finished(file)[before:]
         assert again[0][0] == 0
         assert all(a[1] == b[0] for a, b in pairwise(again))
+
+
+async def test_a_worker_frozen_past_its_session_goes_on_as_a_member_of_the_group(
+    kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    with fresh_topic(kafka, partitions=2) as name:
+        lots(kafka, name)
+        group, files = group_id(), [tmp_path / "first", tmp_path / "second"]
+        with (
+            worker(kafka, name, group, files[0], "work") as first,
+            worker(kafka, name, group, files[1], "work") as second,
+        ):
+            await eventually(lambda: all("Worker ready" in log_of(file) for file in files), 60)
+            ready = [log_of(file).count("Worker ready") for file in files]
+            first.send_signal(signal.SIGSTOP)
+            # The other one gets both partitions once the session has expired.
+            await eventually(lambda: log_of(files[1]).count("Worker ready") > ready[1], 60)
+            first.send_signal(signal.SIGCONT)
+            await eventually(lambda: log_of(files[0]).count("Worker ready") > ready[0], 60)
+            await eventually(lambda: 400 in [end for file in files for _, end in finished(file)], 60)
+            for process in (first, second):
+                process.send_signal(signal.SIGTERM)
+            assert [await exit_status(first), await exit_status(second)] == [0, 0]
+        assert committed(kafka, group, name, 2)[0] == 400
