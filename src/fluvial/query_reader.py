@@ -64,10 +64,14 @@ def describe_table(session: Any, keyspace: str, name: str) -> QueryTable:
 def read(session: Any, query: Query) -> pa.Table:
     """Return the rows of a query, in its order. Buckets are read `AHEAD` at once, page by page.
 
+    Of a long range, it is first asked which buckets there are.
+
     Raises:
         QueryError: Cassandra does not answer.
     """
-    return _collected(query, _pages(session, query, buckets_of(query)))
+    buckets = buckets_of(query)
+    probed = _existing(session, query) if len(buckets) > 2 * PROBED_BUCKETS else buckets
+    return _collected(query, _pages(session, query, probed))
 
 
 def read_latest(session: Any, query: Query, count: int) -> pa.Table:

@@ -90,6 +90,11 @@ def test_or_oldest_first_and_only_so_many(run) -> None:
     assert means(found) == [float(i) for i in reversed(range(len(STARTS)))][:100]
 
 
+def test_a_range_of_many_years_is_read_as_well(run) -> None:
+    found = run(*KEY, "--from", "2015-01-01", "--format", "json", "--order", "oldest")
+    assert means(found) == [float(i) for i in reversed(range(len(STARTS)))]
+
+
 def test_the_range_includes_its_begin_and_not_its_end(run) -> None:
     found = run(*KEY, "--from", rfc(STARTS[100]), "--to", rfc(STARTS[98]), "--format", "json")
     assert means(found) == [99.0, 100.0]
