@@ -1,4 +1,4 @@
-"""One KafkaSettings, two clients' dialects, and Faust's credentials."""
+"""One KafkaSettings, librdkafka's configuration and Faust's credentials."""
 
 import ssl
 
@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from fluvial.errors import SettingsError
 from fluvial.settings import KafkaSettings
 from fluvial.transport.app import BatchTopic, batch_app
-from fluvial.transport.connection import aiokafka_config, librdkafka_config
+from fluvial.transport.connection import bootstrap_servers, librdkafka_config, ssl_context
 
 PLAIN = KafkaSettings(brokers="a:1, b:2")
 TLS = KafkaSettings(security_protocol="SSL")
@@ -23,16 +23,18 @@ SASL = KafkaSettings(
 
 def test_plain_text_needs_no_more_than_the_brokers() -> None:
     assert librdkafka_config(PLAIN) == {"bootstrap.servers": "a:1, b:2", "security.protocol": "PLAINTEXT"}
-    assert aiokafka_config(PLAIN) == {"bootstrap_servers": ["a:1", "b:2"], "security_protocol": "PLAINTEXT"}
+    assert bootstrap_servers(PLAIN) == ["a:1", "b:2"]
+    assert ssl_context(PLAIN) is None
 
 
 def test_tls_verifies_the_brokers_certificate() -> None:
-    context = aiokafka_config(TLS)["ssl_context"]
+    context = ssl_context(TLS)
+    assert context is not None
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
 
 
-def test_sasl_gives_both_clients_the_user_and_the_mechanism() -> None:
+def test_sasl_gives_the_client_the_user_and_the_mechanism() -> None:
     assert librdkafka_config(SASL) | {"bootstrap.servers": ""} == {
         "bootstrap.servers": "",
         "security.protocol": "SASL_SSL",
@@ -40,12 +42,6 @@ def test_sasl_gives_both_clients_the_user_and_the_mechanism() -> None:
         "sasl.username": "worker",
         "sasl.password": "secret",
     }
-    config = aiokafka_config(SASL)
-    assert (config["sasl_mechanism"], config["sasl_plain_username"], config["sasl_plain_password"]) == (
-        "SCRAM-SHA-512",
-        "worker",
-        "secret",
-    )
 
 
 def test_sasl_without_a_password_is_refused() -> None:

@@ -218,3 +218,18 @@ def test_a_record_count_that_cannot_be_is_refused_before_anything_is_allocated()
     raw[57:61] = (0x7FFFFFFF).to_bytes(4, "big")
     with pytest.raises(CorruptRecordBatchError, match="cannot be parsed"):
         columns(sealed(raw))
+
+
+@pytest.mark.parametrize("codec", [GZIP, LZ4, ZSTD])
+def test_a_batch_that_inflates_beyond_the_bound_is_refused(codec: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fluvial.transport.inflate.MAX_BATCH_BYTES", 1 << 20)
+    with pytest.raises(
+        CorruptRecordBatchError, match=r"readings\[3\]: the record batch at offset 7 does not decompress"
+    ):
+        columns(build([Rec(0, 0, None, bytes(4 << 20))], base_offset=7, codec=codec))
+
+
+def test_small_batches_that_inflate_far_are_read() -> None:
+    value = bytes(3 << 20)
+    raw = b"".join(build([Rec(0, 0, None, value)], base_offset=i, codec=ZSTD) for i in range(3))
+    assert [row[3] == value for row in rows(columns(raw))] == [True] * 3
