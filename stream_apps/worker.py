@@ -68,6 +68,7 @@ class Worker:
         self._store = CheckpointStore(kafka, checkpoints, partitions[checkpoints])
         self._held: dict[TP, _Held] = {}
         self._publisher: Publisher | None = None
+        self.assigned = asyncio.Event()
         self._pool = ThreadPoolExecutor(2, "fluvial-stage")
         self._room = asyncio.Semaphore(UNFINISHED_BATCHES)
         self.app: BatchApp = batch_app(
@@ -186,6 +187,7 @@ class Worker:
                 stages[tp].next_offset,
                 "checkpoint" if snapshot else "no checkpoint",
             )
+        self.assigned.set()
         return {tp: h.stage.next_offset for tp, h in self._held.items() if h.stage.next_offset > 0}
 
     async def _on_revoked(self, tps: frozenset[TP]) -> None:

@@ -27,10 +27,15 @@ def run(
     """
     import asyncio
 
+    from fluvial.cli.console import progress
     from fluvial.cli.settings import settings_for
     from fluvial.services.declared import load_catalog
     from fluvial.services.together import run_together, run_until_caught_up
 
     settings = settings_for({"worker.pipelines": pipelines})
     catalog = load_catalog(settings.worker)
-    asyncio.run(run_until_caught_up(settings, catalog) if until_caught_up else run_together(settings, catalog))
+    if until_caught_up:
+        with progress() as report:
+            asyncio.run(run_until_caught_up(settings, catalog, report))
+    else:
+        asyncio.run(run_together(settings, catalog))

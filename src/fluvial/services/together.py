@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from fluvial.cluster.progress import Report, Step, silent
 from fluvial.schemas.catalog import Catalog
 from fluvial.schemas.registry import Registry
 from fluvial.services.processors import build_worker
@@ -37,7 +38,7 @@ async def run_together(settings: Settings, catalog: Catalog) -> None:
             sink.close()
 
 
-async def run_until_caught_up(settings: Settings, catalog: Catalog) -> None:
+async def run_until_caught_up(settings: Settings, catalog: Catalog, report: Report = silent) -> None:
     """Run worker and sink until everything that is in the topics is in Cassandra, open windows as early rows.
 
     No ticks are published: what is in the log decides, not the time of day.
@@ -50,30 +51,35 @@ async def run_until_caught_up(settings: Settings, catalog: Catalog) -> None:
     with Registry(settings.registry) as registry:
         worker, sink = build_worker(settings, catalog, registry), build_sink(settings, catalog, registry)
         try:
-            await run_apps([worker.app, sink.app], _caught_up(settings, progress, worker, sink, set(plans)))
+            await run_apps([worker.app, sink.app], _caught_up(settings, progress, worker, sink, set(plans), report))
         finally:
             sink.close()
 
 
-async def _caught_up(settings: Settings, progress: GroupProgress, worker: Worker, sink: Sink, topics: set[str]) -> None:
-    await _until_no_lag(progress, settings.worker.group, topics)
+async def _caught_up(
+    settings: Settings, progress: GroupProgress, worker: Worker, sink: Sink, topics: set[str], report: Report
+) -> None:
+    await worker.assigned.wait()
+    # Committed offsets are hints: a worker of a new generation, or with a new pipeline, is behind them.
+    await _until_no_lag(progress, settings.worker.group, topics, "worker", report, worker)
     await worker.finish()
     await worker.publish_open_rows()
-    await _until_no_lag(progress, settings.sink.group, {t.name for t in sink.app.batch_topics})
+    await _until_no_lag(progress, settings.sink.group, {t.name for t in sink.app.batch_topics}, "sink", report)
     log.info("caught up: everything that was in the topics is in Cassandra")
 
 
-async def _until_no_lag(progress: GroupProgress, group: str, topics: set[str]) -> None:
+async def _until_no_lag(
+    progress: GroupProgress, group: str, topics: set[str], name: str, report: Report, worker: Worker | None = None
+) -> None:
     """Return when the group has handled all there is, and that has made nothing new to handle."""
     ends = None
     while True:
         positions = await asyncio.to_thread(progress.positions, group, topics)
+        mine = {(tp.topic, tp.partition): s.next_offset for tp, s in worker.stages.items()} if worker else {}
+        lag = sum(p.end - max(mine.get((p.topic, p.partition), p.committed), p.begin) for p in positions)
+        report(Step(name, f"{lag:,} records to go" if lag else "ready: caught up"))
         seen = {(p.topic, p.partition): p.end for p in positions}
-        if (
-            sum(p.lag for p in positions) == 0
-            and all(p.committed >= 0 or p.end == p.begin for p in positions)
-            and seen == ends
-        ):
+        if lag == 0 and seen == ends:
             return
         ends = seen
         await asyncio.sleep(POLL_SECONDS)
