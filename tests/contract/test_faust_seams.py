@@ -263,9 +263,21 @@ def test_our_classes_overshadow_nothing_by_accident() -> None:
 def test_the_app_uses_our_classes_and_a_bounded_buffer() -> None:
     app = batch_app("g", KafkaSettings(), topics=[BatchTopic("t")], buffered_batches=3)
     topic = app.batch_topic("t")
-    assert topic.maxsize == 3
-    assert topic.clone(is_iterator=False).maxsize == 3
     assert isinstance(app.stream(topic), AckOnResume)
+    queue = topic.clone(is_iterator=False).queue
+    assert (queue.pressure_high_size, queue.pressure_drop_size) == (3, 1)
+    paused: list[str] = []
+    resumed: list[str] = []
+
+    def resume() -> None:
+        resumed.append("p")
+
+    for _ in range(5):
+        queue.put_nowait_enhanced("batch", on_pressure_high=lambda: paused.append("p"), on_pressure_drop=resume)
+    assert (paused, queue.full()) == (["p"], False)
+    for _ in range(5):
+        queue.get_nowait()
+    assert resumed == ["p"]
 
 
 async def test_an_opaque_value_reaches_the_agent_and_each_stream_holds_its_own_handle() -> None:

@@ -7,6 +7,7 @@ from faust.types import TP
 
 from fluvial.errors import ProvisioningError, TransportError
 from fluvial.settings import KafkaSettings
+from fluvial.transport.app import BatchTopic, batch_app
 from fluvial.transport.batches import FetchedBatch
 from support.transport import (
     app_for,
@@ -300,6 +301,35 @@ async def test_an_expected_wait_is_not_a_stall(kafka: KafkaSettings) -> None:
 
         async with running(app):
             await eventually(lambda: committed(kafka, group, name) == ends(kafka, name))
+
+
+async def test_a_slow_agent_does_not_hold_up_another_topic(kafka: KafkaSettings) -> None:
+    with fresh_topic(kafka, partitions=4) as slow, fresh_topic(kafka) as quick:
+        for _ in range(10):
+            for partition in range(4):
+                produce(kafka, slow, [b"x" * 1000] * 10, partition=partition)
+        app = batch_app(
+            group_id(), kafka, topics=[BatchTopic(slow), BatchTopic(quick)], fetch_bytes=12_000, buffered_batches=2
+        )
+        at_work, go_on, seen = asyncio.Event(), asyncio.Event(), []
+
+        @app.agent(app.batch_topic(slow))
+        async def waits(stream):
+            async for _ in stream:
+                at_work.set()
+                await go_on.wait()
+
+        @app.agent(app.batch_topic(quick))
+        async def reads(stream):
+            async for batch in stream:
+                seen.extend(batch.columns().offset.tolist())
+
+        async with running(app):
+            await at_work.wait()
+            for n in range(1, 11):
+                produce(kafka, quick, [b"1"])
+                await eventually(lambda: len(seen) == n, 10)  # noqa: B023
+            go_on.set()
 
 
 async def test_two_workers_share_and_hand_over_without_losing_or_repeating(kafka: KafkaSettings) -> None:

@@ -34,8 +34,10 @@ from yarl import URL
 from fluvial.errors import ProvisioningError, TransportError
 from fluvial.settings import KafkaSettings
 from fluvial.transport.connection import bootstrap_servers, librdkafka_config, ssl_context
-from fluvial.transport.stream import AckOnResume, BatchSchema, FailStopAgent, StrictEvent, StrictTopic
+from fluvial.transport.stream import AckOnResume, BatchesTopic, BatchSchema, FailStopAgent, StrictEvent, StrictTopic
 from fluvial.transport.watchdog import Watchdog
+
+MAX_PARTITIONS = 1024
 
 Positions = Callable[[frozenset[TP]], Awaitable[Mapping[TP, int]]]
 Revoked = Callable[[frozenset[TP]], Awaitable[None]]
@@ -88,9 +90,8 @@ class BatchApp(faust.App):  # type: ignore[misc]
         """
         if name not in self.batch_topic_names:
             raise TransportError(f"{name} is not a batch topic of {self.conf.id}", hint="add it to batch_app(topics=…)")
-        topic = self.topic(name, schema=BatchSchema())
-        topic.maxsize = self.buffered_batches  # App.topic drops its maxsize argument
-        return topic
+        # While a partition's pause takes effect, one more batch of it may come.
+        return BatchesTopic(self, topics=[name], schema=BatchSchema(), maxsize=self.buffered_batches + MAX_PARTITIONS)
 
     @contextlib.contextmanager
     def expected_wait(self, why: str) -> Iterator[None]:

@@ -50,6 +50,20 @@ class StrictTopic(faust.Topic):  # type: ignore[misc]
         )
 
 
+class BatchesTopic(StrictTopic):
+    """A batch topic. Its buffer asks for a pause long before it is full, so no slow agent blocks another's topic."""
+
+    @property
+    def queue(self) -> Any:
+        """The buffer between the consumer and this topic's agent."""
+        fresh = self._queue is None
+        queue = super().queue
+        if fresh:
+            queue.pressure_high_size = self.app.buffered_batches
+            queue.pressure_drop_size = self.app.buffered_batches // 2
+        return queue
+
+
 class StrictEvent(faust.Event):  # type: ignore[misc]
     """An event that ``async with event:`` acknowledges when its block ends without an exception."""
 
