@@ -8,6 +8,7 @@ from pathlib import Path
 
 import load
 from processes import Catching, Run, run
+from spans import Span
 
 from fluvial.cluster import ClusterSpec, LocalCluster, Step
 from fluvial.settings import Settings
@@ -22,7 +23,10 @@ LEFT_BEHIND = ("bench-", "fluvial.bench_")
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One row of the table: ``events`` in ``seconds`` of wall time, by processes that peaked at ``peak_mb``."""
+    """One row of the table: ``events`` in ``seconds`` of wall time, by processes that peaked at ``peak_mb``.
+
+    ``whole`` is the same with the warm-up, from the first event on.
+    """
 
     name: str
     events: int
@@ -30,6 +34,7 @@ class Result:
     cpu_seconds: float
     peak_mb: float
     note: str = ""
+    whole: Span | None = None
 
     @property
     def events_per_second(self) -> float:
@@ -49,7 +54,9 @@ def result_of(name: str, runs: Sequence[Run], note: str = "") -> Result:
     if len(runs) > 1:
         low, high = ordered[0].span.events_per_second, ordered[-1].span.events_per_second
         note = "; ".join(x for x in (note, f"median of {len(runs)}: {low:,.0f} to {high:,.0f} /s") if x)
-    return Result(name, chosen.span.events, chosen.span.seconds, chosen.span.cpu_seconds, chosen.peak_mb, note)
+    return Result(
+        name, chosen.span.events, chosen.span.seconds, chosen.span.cpu_seconds, chosen.peak_mb, note, chosen.whole
+    )
 
 
 class Bench:

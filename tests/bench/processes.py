@@ -40,9 +40,10 @@ class Catching:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a run gave; ``peak_mb`` is the sum over its processes."""
+    """What a run gave: without the warm-up, and from the first event on; ``peak_mb`` is the sum over its processes."""
 
     span: Span
+    whole: Span
     peak_mb: float
 
 
@@ -74,7 +75,8 @@ def run(what: Catching, log: Path, environment: Mapping[str, str]) -> Run:
             for i, child in enumerate(children):
                 threading.Thread(target=_read, args=(i, child, lines), daemon=True).start()
             samples = _follow(children, lines, what.events, log)
-            return Run(span_of(samples, what.warm_up, what.events), sum(peak_mb(c.pid) for c in children))
+            peak = sum(peak_mb(c.pid) for c in children)
+            return Run(span_of(samples, what.warm_up, what.events), span_of(samples, 1, what.events), peak)
         finally:
             for child in children:
                 _end(child)

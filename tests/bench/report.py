@@ -9,6 +9,7 @@ from bench import Result
 Results = Mapping[str, Result]
 BASE = "worker-1k"
 PER_ROW = "sink-per-row"
+NAME_WIDTH, WIDTH = 19, 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,9 @@ def as_json(results: Results, skipped: Mapping[str, str]) -> list[dict[str, Any]
             "seconds": round(r.seconds, 3),
             "cpu_seconds": round(r.cpu_seconds, 3),
         }
+        if r.whole:
+            row["events_per_second_with_warm_up"] = round(r.whole.events_per_second)
+            row["events_per_cpu_second_with_warm_up"] = round(r.whole.events_per_cpu_second)
         if r.note:
             row["note"] = r.note
         rows.append(row)
@@ -92,12 +96,14 @@ def as_json(results: Results, skipped: Mapping[str, str]) -> list[dict[str, Any]
 
 def table(results: Sequence[Result], base: Result | None) -> str:
     """Return the rows as text, one line each under a line of titles."""
-    lines = [f"{'':<20}{'events/s':>12}{'per CPU s':>12}{'peak MB':>9}{'× worker-1k':>13}{'per CPU s':>11}"]
+    titles = ("events/s", "per CPU s", "peak MB", "× worker-1k", "per CPU s", "with warm-up", "per CPU s")
+    lines = [" " * NAME_WIDTH + "".join(t.rjust(WIDTH) for t in titles)]
     wall, cpu = _rates(base)
     for r in results:
-        times, times_per_cpu = _ratio(r.events_per_second, wall), _ratio(r.events_per_cpu_second, cpu)
-        figures = f"{r.events_per_second:>12,.0f}{r.events_per_cpu_second:>12,.0f}{r.peak_mb:>9,.0f}"
-        lines.append(f"{r.name:<20}{figures}{_short(times):>13}{_short(times_per_cpu):>11}  {r.note}".rstrip())
+        cells = [f"{r.events_per_second:,.0f}", f"{r.events_per_cpu_second:,.0f}", f"{r.peak_mb:,.0f}"]
+        cells += [_short(_ratio(r.events_per_second, wall)), _short(_ratio(r.events_per_cpu_second, cpu))]
+        cells += [f"{r.whole.events_per_second:,.0f}", f"{r.whole.events_per_cpu_second:,.0f}"] if r.whole else ["", ""]
+        lines.append((r.name.ljust(NAME_WIDTH) + "".join(c.rjust(WIDTH) for c in cells) + f"  {r.note}").rstrip())
     return "\n".join(lines)
 
 

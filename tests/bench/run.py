@@ -35,6 +35,7 @@ def main() -> int:
     events = options.events or (QUICK_EVENTS if options.quick else EVENTS)
     build = ROOT / "build"
     build.mkdir(exist_ok=True)
+    _say(_machine())
     bench = Bench(build, events, 1 if options.quick else REPEATS, _say)
     results: dict[str, Result] = {}
     skipped: dict[str, str] = {}
@@ -54,7 +55,9 @@ def main() -> int:
                 _say(f"{name}: {r.events_per_second:,.0f} /s ({time.monotonic() - begun:.0f} s)")
     finally:
         bench.close()
-    print(f"\n{_machine()}\n{events:,} events in a full topic; of each, the first fifth is warm-up and not counted\n")
+    print(
+        f"\n{_machine()}\n{events:,} events in a full topic; the first fifth of each run is warm-up, counted only where it says so\n"
+    )
     print(report.table(list(results.values()), results.get(report.BASE)))
     print(f"\n{report.bars(results)}")
     target = build / "bench.json"

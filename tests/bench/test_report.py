@@ -1,5 +1,6 @@
 import report
 from bench import Result
+from spans import Span
 
 WORKER = Result("worker-1k", 2_000_000, 1.0, 1.0, 400.0)
 FAUST = Result("faust", 10_000, 2.0, 2.0, 80.0, "a note")
@@ -56,8 +57,15 @@ def test_a_bar_that_is_missed_says_so_and_a_peak_has_an_upper_bound() -> None:
     assert "MISSED  worker-1k, events per second: 1e+06 (≥ 1,800,000)" in text
 
 
+def test_a_row_also_tells_its_rates_with_the_warm_up() -> None:
+    row = Result("flink", 800, 1.0, 2.0, 900.0, whole=Span(1_000, 2.0, 4.0))
+
+    assert report.table([row], None).splitlines()[1].split() == ["flink", "800", "400", "900", "500", "250"]
+    assert report.as_json(results(row), {})[0]["events_per_cpu_second_with_warm_up"] == 250
+
+
 def test_the_table_has_one_line_per_row_under_its_titles() -> None:
     lines = report.table([WORKER, FAUST], WORKER).splitlines()
 
     assert len(lines) == 3
-    assert lines[2].endswith("0.0025     0.0025  a note")
+    assert lines[2].split() == ["faust", "5,000", "5,000", "80", "0.0025", "0.0025", "a", "note"]
