@@ -43,7 +43,7 @@ def query(
 
     Data go to stdout, everything else to stderr. Times are UTC unless they say otherwise.
 
-    Example: fluvial query sensor_minute sensor-000001 temperature --from -1h --plot
+    Example: fluvial query sensor_minute sensor-0001 temperature --from -1h --plot
     """
     import sys
     from datetime import UTC, datetime
