@@ -1,6 +1,7 @@
 """Worker processes: what a signal or a failure leaves behind, and their exit status."""
 
 import asyncio
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +38,11 @@ async def exit_status(process: subprocess.Popen[bytes]) -> int:
 def log_of(file: Path) -> str:
     """Return what workers logged."""
     return Path(f"{file}.log").read_text()
+
+
+def generation(file: Path) -> int:
+    """Return the group generation that a worker joined last, 0 before any."""
+    return max((int(number) for number in re.findall(r"\(generation (\d+)\)", log_of(file))), default=0)
 
 
 def finished(file: Path) -> list[tuple[int, int]]:
@@ -109,13 +115,13 @@ async def test_a_worker_frozen_past_its_session_goes_on_as_a_member_of_the_group
             worker(kafka, name, group, files[0], "work") as first,
             worker(kafka, name, group, files[1], "work") as second,
         ):
-            await eventually(lambda: all("Worker ready" in log_of(file) for file in files), 60)
-            ready = [log_of(file).count("Worker ready") for file in files]
+            await eventually(lambda: 0 < generation(files[0]) == generation(files[1]), 60)
+            together = generation(files[0])
             first.send_signal(signal.SIGSTOP)
             # The other one gets both partitions once the session has expired.
-            await eventually(lambda: log_of(files[1]).count("Worker ready") > ready[1], 60)
+            await eventually(lambda: generation(files[1]) > together, 60)
             first.send_signal(signal.SIGCONT)
-            await eventually(lambda: log_of(files[0]).count("Worker ready") > ready[0], 60)
+            await eventually(lambda: generation(files[0]) == generation(files[1]) > together, 60)
             await eventually(lambda: 400 in [end for file in files for _, end in finished(file)], 60)
             for process in (first, second):
                 process.send_signal(signal.SIGTERM)
