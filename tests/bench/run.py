@@ -55,9 +55,8 @@ def main() -> int:
                 _say(f"{name}: {r.events_per_second:,.0f} /s ({time.monotonic() - begun:.0f} s)")
     finally:
         bench.close()
-    print(
-        f"\n{_machine()}\n{events:,} events in a full topic; the first fifth of each run is warm-up, counted only where it says so\n"
-    )
+    counted = "the first fifth of each run is warm-up, counted only where it says so"
+    print(f"\n{_machine()}\n{events:,} events in a full topic; {counted}\n")
     print(report.table(list(results.values()), results.get(report.BASE)))
     print(f"\n{report.bars(results)}")
     target = build / "bench.json"
