@@ -204,10 +204,18 @@ def test_what_is_overridden_exists_with_the_same_parameters(name: str) -> None:
     assert parameters(getattr(faust_driver.Consumer, name)) == parameters(getattr(consumer.Consumer, name))
 
 
-@pytest.mark.parametrize("name", ["_create_worker_consumer", "on_start", "highwater", "close", "_stopped_set"])
+@pytest.mark.parametrize(
+    "name", ["_create_worker_consumer", "on_start", "highwater", "close", "_stopped_set", "_fetch_records"]
+)
 def test_what_is_overridden_in_the_thread_exists_with_the_same_parameters(name: str) -> None:
     thread = faust_driver.AIOKafkaConsumerThread
     assert parameters(getattr(thread, name)) == parameters(getattr(ConsumerThread, name))
+
+
+def test_partitions_are_assigned_through_the_consumers_listener() -> None:
+    assert "RebalanceListener" in faust_driver.AIOKafkaConsumerThread.__post_init__.__code__.co_names
+    assert parameters(faust_driver.ConsumerRebalanceListener.on_partitions_assigned) == ["self", "assigned"]
+    assert "_is_changelog_tp" in dir(faust_driver.Consumer)
 
 
 def test_commits_ask_for_the_pending_partitions_their_offsets_and_whether_to() -> None:
@@ -257,7 +265,11 @@ def shadowed(ours: type, base: type) -> set[str]:
 def test_our_classes_overshadow_nothing_by_accident() -> None:
     assert shadowed(AckOnResume, faust.Stream) == {"_py_aiter", "_c_aiter", "ack"}
     assert shadowed(BatchApp, faust.App) == {"on_started_init_extra_services", "start", "stop"}
-    assert shadowed(consumer.Consumer, faust_driver.Consumer) == {*OVERRIDDEN, "_new_consumer_thread"}
+    assert shadowed(consumer.Consumer, faust_driver.Consumer) == {
+        *OVERRIDDEN,
+        "_new_consumer_thread",
+        "RebalanceListener",
+    }
 
 
 def test_the_app_uses_our_classes_and_a_bounded_buffer() -> None:

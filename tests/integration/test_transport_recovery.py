@@ -3,12 +3,15 @@
 import asyncio
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
 from fluvial.errors import ProvisioningError, TransportError
 from fluvial.settings import KafkaSettings
 from fluvial.transport.app import BatchTopic, batch_app
 from fluvial.transport.batches import FetchedBatch
+from fluvial.transport.connection import librdkafka_config
 from support.transport import (
     app_for,
     committed,
@@ -218,11 +221,6 @@ async def test_batches_finished_out_of_order_commit_only_the_finished_prefix(kaf
 
 
 async def test_a_position_whose_records_are_deleted_stops_the_worker_with_an_explanation(kafka: KafkaSettings) -> None:
-    from confluent_kafka import TopicPartition
-    from confluent_kafka.admin import AdminClient
-
-    from fluvial.transport.connection import librdkafka_config
-
     with fresh_topic(kafka) as name:
         produce(kafka, name, [b"%d" % i for i in range(10)])
         admin = AdminClient(librdkafka_config(kafka))
@@ -242,6 +240,36 @@ async def test_a_position_whose_records_are_deleted_stops_the_worker_with_an_exp
         error = await failure_of(app)
         assert isinstance(error, TransportError)
         assert "2 offsets were deleted unread" in str(error)
+
+
+async def test_a_committed_offset_that_is_gone_does_not_matter_where_the_app_has_a_position(
+    kafka: KafkaSettings,
+) -> None:
+    with fresh_topic(kafka) as name:
+        group = group_id()
+        produce(kafka, name, [b"%d" % i for i in range(10)])
+        reader = Consumer(librdkafka_config(kafka) | {"group.id": group})
+        reader.commit(offsets=[TopicPartition(name, 0, 2)], asynchronous=False)
+        reader.close()
+        admin = AdminClient(librdkafka_config(kafka))
+        for deleted in admin.delete_records([TopicPartition(name, 0, 6)]).values():
+            deleted.result(30)
+
+        async def positions(tps: frozenset[TP]) -> dict[TP, int]:
+            await asyncio.sleep(1)  # long enough for a client that starts by itself to run into the gap
+            return {TP(name, 0): 8}
+
+        app = app_for(kafka, name, group, positions=positions)
+        seen: list[int] = []
+
+        @app.agent(app.batch_topic(name))
+        async def collect(stream):
+            async for batch in stream:
+                seen.extend(batch.columns().offset.tolist())
+
+        async with running(app):
+            await eventually(lambda: committed(kafka, group, name) == [10])
+        assert seen == [8, 9]
 
 
 async def test_a_position_beyond_the_end_stops_the_worker_with_an_explanation(kafka: KafkaSettings) -> None:

@@ -17,13 +17,15 @@ from mode.utils.futures import notify
 
 from fluvial.errors import FluvialError, TransportError
 from fluvial.transport.batches import FetchedBatch
-from fluvial.transport.consumer_thread import ConsumerThread
+from fluvial.transport.consumer_thread import ConsumerThread, RebalanceListener
 from fluvial.transport.intervals import FinishedPrefix
 from fluvial.transport.watchdog import Reading
 
 
 class Consumer(stock.Consumer):  # type: ignore[misc]
     """The worker's consumer, in the app's event loop."""
+
+    RebalanceListener = RebalanceListener
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         #: The finished prefix of every partition that was positioned since the last rebalance.

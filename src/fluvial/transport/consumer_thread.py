@@ -5,11 +5,25 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import NoOffsetForPartitionError
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as stock
 from faust.types import TP
 
 from fluvial.transport.fetch import read_batches
+
+
+class RebalanceListener(stock.ConsumerRebalanceListener):  # type: ignore[misc]
+    """Keeps aiokafka from reading a partition before its position is set.
+
+    By itself it starts at the committed offset, which may be out of range, or not there at all, where the app's is not.
+    """
+
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        """Pause the new partitions (changelogs excepted: recovery reads them first), then go on as ever."""
+        await_position = [tp for tp in assigned if not self._thread.consumer._is_changelog_tp(tp)]
+        self._thread._ensure_consumer().pause(*await_position)
+        await super().on_partitions_assigned(assigned)
 
 
 class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -69,6 +83,20 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer = self._ensure_consumer()
         for tp, offset in positions.items():
             consumer.seek(stock.ensure_aiokafka_TP(tp), offset)
+            consumer.resume(stock.ensure_aiokafka_TP(tp))
+
+    async def _fetch_records(
+        self,
+        consumer: AIOKafkaConsumer,
+        active_partitions: set[TP],
+        timeout: float | None = None,  # noqa: ASYNC109 — the base's signature
+        max_records: int | None = None,
+    ) -> Mapping[Any, Any]:
+        try:
+            found: Mapping[Any, Any] = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+        except NoOffsetForPartitionError:
+            return {}  # aiokafka looked for a committed offset before the position was set
+        return found
 
     def highwater(self, tp: TP) -> int:
         """Return the end of what can be read now: the last stable offset."""
