@@ -29,10 +29,9 @@ RECORDS = st.lists(
 def batch(records: Sequence[tuple[str, int, list[str]]], first: int) -> StageBatch:
     n = len(records)
     kinds = {"event": k.EVENT, "tick": k.PARTITION_TICK, "keyed": k.KEYED_TICK}
-    columns = {
-        "network": spans_from_strings(["n"] * n), "author_id": spans_from_strings(["x"] * n), "post_id": spans_from_strings(["p"] * n),
-        "event_time": longs([t for _, t, _ in records]), "hashtags": string_lists([tags if kind == "event" else [] for kind, _, tags in records]),
-    }  # fmt: skip
+    tags = string_lists([tags if kind == "event" else [] for kind, _, tags in records])
+    columns = {f: spans_from_strings([f] * n) for f in ("network", "author_id", "post_id")}
+    columns |= {"event_time": longs([t for _, t, _ in records]), "hashtags": tags}
     kind = np.array([kinds[r[0]] for r in records], np.uint8)
     tick = np.array([t if kd != "event" else 0 for kd, t, _ in records], np.int64)
     return StageBatch(
