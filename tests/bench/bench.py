@@ -1,6 +1,7 @@
 """One run of the bench: its servers, its full topics, and the rows that come of it."""
 
 import asyncio
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,8 @@ class Bench:
         self._kafka = LocalCluster(build / "bench-kafka", ClusterSpec(brokers=1, nodes=0))
         self._cassandra = LocalCluster(build / "bench-cassandra", ClusterSpec(brokers=0, nodes=1, registry=False))
         self._running: set[str] = set()
+        for left in ("bench-logs", "bench-state"):
+            shutil.rmtree(build / left, ignore_errors=True)
 
     def kafka(self) -> Settings:
         """Return the settings of a running Kafka and registry, with no Cassandra beside them."""
