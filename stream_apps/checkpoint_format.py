@@ -12,6 +12,7 @@ import numpy as np
 from fluvial.errors import CheckpointError
 
 FORMAT = 1
+PIECE_BYTES = 1 << 20
 _HINT = "an older checkpoint or the log is used instead"
 
 
@@ -26,14 +27,14 @@ def pack(snapshot: Mapping[str, Any]) -> bytes:
             arrays.append(np.ascontiguousarray(a))
         parts[name] = {**part, "arrays": listed}
     head = json.dumps({**snapshot, "components": parts}, separators=(",", ":")).encode()
-    body = b"".join(
-        [
-            struct.pack(">I", len(head)),
-            head,
-            *(a.tobytes() for a in arrays),
-        ]
-    )
-    return bytes(cramjam.zstd.compress(body, level=1))
+    # Piece by piece: a state may be a hundred megabytes, of which no second copy should be made.
+    compressor = cramjam.zstd.Compressor(level=1)
+    compressor.compress(struct.pack(">I", len(head)) + head)
+    for a in arrays:
+        flat = a.reshape(-1).view(np.uint8)
+        for i in range(0, len(flat), PIECE_BYTES):
+            compressor.compress(flat[i : i + PIECE_BYTES].tobytes())
+    return bytes(compressor.finish())
 
 
 def unpack(data: bytes) -> dict[str, Any]:

@@ -86,7 +86,11 @@ from fluvial.stream_apps.layout import (
     W_START,
     P,
 )
+from fluvial.stream_apps.prefetch import prefetch
 from fluvial.stream_apps.sketches import HLL_P, bucket_of, mix
+
+# How many records ahead the key, its window, and the window's sets are asked for.
+AHEAD_KEY, AHEAD_WINDOW, AHEAD_SETS = 24, 16, 8
 
 
 @njit(cache=True, nogil=True)
@@ -306,6 +310,28 @@ def fold(
     st[N_LATE_OUT] = 0
     st[NEED] = ROOM_OK
     for i in range(len(t)):
+        # With many keys, waiting for memory is what takes the time: ask for what later records need, stage by stage.
+        if i + AHEAD_KEY < len(t) and key[i + AHEAD_KEY] >= 0:
+            prefetch(ki, key[i + AHEAD_KEY])
+        if i + AHEAD_WINDOW < len(t) and key[i + AHEAD_WINDOW] >= 0:
+            s = ki[key[i + AHEAD_WINDOW], K_CURRENT]
+            if ki[key[i + AHEAD_WINDOW], K_PREV] >= 0:
+                prefetch(ki, ki[key[i + AHEAD_WINDOW], K_PREV])
+            if ki[key[i + AHEAD_WINDOW], K_NEXT] >= 0:
+                prefetch(ki, ki[key[i + AHEAD_WINDOW], K_NEXT])
+            if s >= 0:
+                prefetch(wi, s)
+                prefetch(wi[:, 8:], s)
+                prefetch(wf, s)
+        if i + AHEAD_SETS < len(t) and key[i + AHEAD_SETS] >= 0:
+            s = ki[key[i + AHEAD_SETS], K_CURRENT]
+            if s >= 0:
+                mask = (np.int64(1) << wi[s, W_IDS_CLASS]) - 1
+                prefetch(arena, wi[s, W_IDS] + (np.int64(mix(ida[i + AHEAD_SETS], idb[i + AHEAD_SETS])) & mask))
+                prefetch(arena, wi[s, W_AUX])
+                prefetch(arena, wi[s, W_AUX] + 4)
+                prefetch(arena, wi[s, W_AUX] + 8)
+                prefetch(arena, wi[s, W_AUX] + 12)
         if st[N_FREE] < cover:
             st[NEED] = ROOM_WINDOWS
             return i

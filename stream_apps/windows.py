@@ -246,7 +246,10 @@ class AlignedWindows:
             self.table = np.full(8 * n, -1, np.int64)
             rebuild_windows(self.wi, self.table)
         elif need == k.ROOM_ARENA:
-            self.arena = np.concatenate([self.arena, np.zeros_like(self.arena)])
+            # What no region has been taken from yet is never read: left untouched, it takes no memory.
+            used, before = int(self.st[k.ARENA_USED]), self.arena
+            self.arena = np.empty((2 * len(before), 2), np.int64)
+            self.arena[:used] = before[:used]
         elif need == k.ROOM_ENDS:
             self.ends = np.concatenate([self.ends, np.zeros_like(self.ends)])
 

@@ -35,6 +35,7 @@ class _Held:
 
     stage: PartitionStage
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    working: set[asyncio.Task[None]] = field(default_factory=set)
     unfinished: set[asyncio.Task[None]] = field(default_factory=set)
     checkpointed: int = -1
     # Folded further than was published: no checkpoint may be made of it.
@@ -104,34 +105,41 @@ class Worker:
                     await delivery
 
     async def checkpoint(self) -> None:
-        """Write a checkpoint of every partition that moved since its last one."""
-        await asyncio.gather(*(self._checkpoint(h) for h in list(self._held.values())))
+        """Write a checkpoint of every partition that moved since its last one: one by one, for each is a copy of its state."""
+        for held in list(self._held.values()):
+            await self._checkpoint(held)
 
     async def _agent(self, stream: Any) -> None:
         async for batch in stream:
-            await self._handle(batch)
+            batch.hold()
+            held = self._held.get(TP(batch.topic, batch.partition))
+            if held is None:  # taken away meanwhile: whoever has it now reads it again
+                continue
+            await self._room.acquire()
+            task = asyncio.create_task(self._handle(held, batch))
+            held.working.add(task)
+            task.add_done_callback(held.working.discard)
 
-    async def _handle(self, batch: FetchedBatch) -> None:
-        held = self._held.get(TP(batch.topic, batch.partition))
-        if held is None:  # taken away meanwhile: whoever has it now reads it again
-            return
-        batch.hold()
-        await self._room.acquire()
+    async def _handle(self, held: _Held, batch: FetchedBatch) -> None:
+        """Work on a batch whose room has been taken; partitions side by side, the batches of one in their order."""
         try:
-            async with held.lock:
-                try:
-                    made = await self._decoded(held.stage, batch)
-                    deliveries = await outputs.publish(made, await self._publishing())
-                except BaseException:
-                    held.broken = True
-                    self._held.pop(TP(batch.topic, batch.partition), None)
-                    raise
+            async with held.lock:  # first come, first served
+                if held.broken or self.app.failure is not None:
+                    self._room.release()
+                    return
+                made = await self._decoded(held.stage, batch)
+                deliveries = await outputs.publish(made, await self._publishing())
                 task = asyncio.create_task(self._finish(batch, deliveries))
                 held.unfinished.add(task)
                 task.add_done_callback(held.unfinished.discard)
-        except BaseException:
+        except BaseException as e:
+            held.broken = True
+            if self._held.get(TP(batch.topic, batch.partition)) is held:
+                del self._held[TP(batch.topic, batch.partition)]
             self._room.release()
-            raise
+            if not isinstance(e, Exception):
+                raise
+            await self.app.fail_stop(e)
 
     async def _decoded(self, stage: PartitionStage, batch: FetchedBatch) -> list[Columns | Records]:
         while True:
@@ -191,7 +199,9 @@ class Worker:
         return {tp: h.stage.next_offset for tp, h in self._held.items() if h.stage.next_offset > 0}
 
     async def _on_revoked(self, tps: frozenset[TP]) -> None:
-        await asyncio.gather(*(self._checkpoint(self._held[tp]) for tp in tps if tp in self._held))
+        for held in [self._held[tp] for tp in tps if tp in self._held]:
+            await _finished(held)
+            await self._checkpoint(held)
 
     async def _checkpoint_all(self) -> None:
         try:
@@ -248,5 +258,5 @@ def checkpoint_topic(group: str) -> str:
 
 
 async def _finished(held: _Held) -> None:
-    while held.unfinished:
-        await asyncio.wait(set(held.unfinished))
+    while held.working or held.unfinished:
+        await asyncio.wait({*held.working, *held.unfinished})
