@@ -21,8 +21,11 @@ status, and the next start reads on from ``positions``. Stock per-event agents (
 
 import asyncio
 import contextlib
+import os
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -220,6 +223,8 @@ def batch_app(
         consumer_auto_offset_reset="earliest",
         processing_guarantee="at_least_once",
         store="memory://",
+        # Faust makes this folder even where no table is kept in it.
+        datadir=str(Path(tempfile.gettempdir()) / f"fluvial-{os.getuid()}" / group),
         key_serializer="raw",
         value_serializer="raw",
         topic_allow_declare=False,
