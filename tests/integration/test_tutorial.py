@@ -1,8 +1,6 @@
 """The tutorial of the shop's orders does what it says: its files, its commands and their output, on real servers."""
 
 import os
-import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +11,10 @@ from confluent_kafka.admin import AdminClient
 from fluvial.cassandra import connected
 from fluvial.settings import Settings
 from fluvial.transport.connection import librdkafka_config
-from support.markdown import Command, File, steps
+from support.markdown import File, steps
 from support.servers import unique_keyspace
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "tutorial" / "your-own-events.md"
+PAGE = Path(__file__).parents[2] / "docs" / "tutorial" / "your-own-events.md"
 TOPICS = ("shop.orders", "fluvial.store_hour")
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -47,25 +44,13 @@ def environment(cluster_settings: Settings) -> Iterator[dict[str, str]]:
 
 def test_the_tutorial_does_what_it_says(environment: dict[str, str], tmp_path: Path) -> None:
     asked = []
-    for step in steps(PAGE.read_text(encoding="utf-8")):
+    for step in steps(PAGE):
         if isinstance(step, File):
-            path = tmp_path / step.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(step.text, encoding="utf-8")
+            step.write(tmp_path)
         else:
+            step.run(tmp_path, environment)
             asked.append(step)
-            _run(step, environment, tmp_path)
     assert asked[-1].line.startswith("fluvial query store_hour")
-
-
-def _run(command: Command, environment: dict[str, str], folder: Path) -> None:
-    done = subprocess.run(
-        shlex.split(command.line), env=environment, cwd=folder, capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, f"{command.line}\n{done.stdout}\n{done.stderr}"
-    # Logs and progress go to stderr: a page shows what is printed, or what is logged.
-    printed = done.stdout if done.stdout.strip() else done.stderr
-    assert command.matches(printed), f"{command.line} printed\n{printed}\nand the page shows\n{command.output}"
 
 
 def _delete_topics(settings: Settings, *more: str) -> None:
