@@ -37,6 +37,7 @@ from yarl import URL
 from fluvial.errors import ProvisioningError, TransportError
 from fluvial.settings import KafkaSettings
 from fluvial.transport.connection import bootstrap_servers, librdkafka_config, ssl_context
+from fluvial.transport.fetch import compile_kernels
 from fluvial.transport.stream import AckOnResume, BatchesTopic, BatchSchema, FailStopAgent, StrictEvent, StrictTopic
 from fluvial.transport.watchdog import Watchdog
 
@@ -150,6 +151,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
         agents = {name for agent in self.agents.values() for name in agent.get_topic_names()}
         expected = dict.fromkeys(agents) | {t.name: t.partitions for t in self.batch_topics}
         await asyncio.to_thread(_verify_topics, self.admin_config, expected)
+        await asyncio.to_thread(compile_kernels)
         await super().start()
 
 
@@ -224,7 +226,7 @@ def batch_app(
         processing_guarantee="at_least_once",
         store="memory://",
         # Faust makes this folder even where no table is kept in it.
-        datadir=str(Path(tempfile.gettempdir()) / f"fluvial-{os.getuid()}" / group),
+        datadir=str(Path(tempfile.gettempdir()) / f"fluvial-{os.getuid()}-{group}"),
         key_serializer="raw",
         value_serializer="raw",
         topic_allow_declare=False,
