@@ -8,6 +8,7 @@ from typing import Any
 
 import aiokafka
 import faust
+import numpy as np
 import pytest
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import FetchResult
@@ -18,10 +19,12 @@ from faust.transport.drivers import by_url
 
 from fluvial.settings import KafkaSettings
 from fluvial.transport import consumer, driver
+from fluvial.transport import parse as parse_module
+from fluvial.transport import walk as walk_module
 from fluvial.transport.app import BatchApp, BatchTopic, batch_app
 from fluvial.transport.batches import FetchedBatch
 from fluvial.transport.consumer_thread import ConsumerThread
-from fluvial.transport.fetch import read_batches
+from fluvial.transport.fetch import compile_kernels, read_batches
 from fluvial.transport.stream import AckOnResume
 from support.record_batches import Rec, build, marker
 
@@ -126,6 +129,15 @@ async def test_a_batch_topic_yields_one_batch_per_fetched_partition_and_the_posi
     assert state.position == 10
     assert (state.highwater, state.lso) == (100, 90)
     assert not result.has_more()
+
+
+def test_reading_compiles_nothing_once_the_kernels_are_compiled() -> None:
+    compile_kernels()
+    before = [len(kernel.signatures) for kernel in (walk_module._count, walk_module._read, parse_module._parse)]
+    headers = walk_module.walk(RAW)
+    parse_module.parse("t", 0, 6, RAW, headers, np.array([0]), 8)
+    after = [len(kernel.signatures) for kernel in (walk_module._count, walk_module._read, parse_module._parse)]
+    assert before == after
 
 
 async def test_a_batch_that_was_fetched_before_a_seek_is_not_handed_out() -> None:

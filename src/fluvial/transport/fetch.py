@@ -65,6 +65,11 @@ class BatchRecords:
         return ConsumerRecord(tp.topic, tp.partition, after - 1, timestamp, 0, None, batch, None, -1, len(raw), ())
 
 
+def compile_kernels() -> None:
+    """Compile what reading needs, or load it from numba's cache: seconds once, so that no batch waits for it later."""
+    parse("", 0, 0, b"", walk(b""), np.zeros(0, np.int64), 0)
+
+
 def read_batches(fetcher: stock.Fetcher, topics: frozenset[str]) -> None:
     """Let this fetcher hand out `FetchedBatch` values for ``topics``; other topics stay as they were.
 
