@@ -129,6 +129,22 @@ async def test_unreachable_brokers_are_reported_and_leaving_does_not_hang() -> N
         await delivery
 
 
+async def test_after_a_fatal_error_nothing_more_is_taken(kafka: KafkaSettings) -> None:
+    class Fatal:
+        """As librdkafka reports a fenced or corrupted producer."""
+
+        def fatal(self) -> bool:
+            return True
+
+        def str(self) -> str:
+            return "sequence numbers are out of order"
+
+    async with Publisher(kafka) as publisher:
+        publisher._config["error_cb"](Fatal())
+        with pytest.raises(PublishError, match="fatal error: sequence numbers"):
+            await publisher.publish("topic", None, spans([b"1"]))
+
+
 async def test_publishing_waits_for_room(kafka: KafkaSettings) -> None:
     with fresh_topic(kafka) as topic:
         async with Publisher(kafka, max_in_flight=1_000) as publisher:

@@ -21,6 +21,7 @@ status, and the next start reads on from ``positions``. Stock per-event agents (
 
 import asyncio
 import contextlib
+import logging
 import os
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -42,6 +43,8 @@ from fluvial.transport.stream import AckOnResume, BatchesTopic, BatchSchema, Fai
 from fluvial.transport.watchdog import Watchdog
 
 MAX_PARTITIONS = 1024
+
+log = logging.getLogger(__name__)
 
 Positions = Callable[[frozenset[TP]], Awaitable[Mapping[TP, int]]]
 Revoked = Callable[[frozenset[TP]], Awaitable[None]]
@@ -157,7 +160,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
 
 def _verify_topics(config: Mapping[str, Any], expected: Mapping[str, int | None]) -> None:
     try:
-        topics = AdminClient(dict(config)).list_topics(timeout=30).topics
+        topics = AdminClient(dict(config), logger=log).list_topics(timeout=30).topics
     except KafkaException as e:
         raise TransportError(
             f"no answer from Kafka at {config['bootstrap.servers']}: {e.args[0].str()}",

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,8 @@ from fluvial.transport.connection import librdkafka_config
 from fluvial.transport.delivery import Chunk, Delivery, OutRecord
 
 __all__ = ["Delivery", "OutRecord", "Publisher"]
+
+log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT_BYTES = 128 << 20
 CHUNK = 10_000
@@ -62,7 +65,7 @@ class Publisher:
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Event()
         self._admission = asyncio.Lock()
-        self._producer = Producer(self._config)
+        self._producer = Producer(self._config, logger=log)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="fluvial-publisher", daemon=True)
         self._thread.start()
