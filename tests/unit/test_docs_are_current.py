@@ -52,6 +52,21 @@ def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
     assert [link for link in links if link and not (page.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_command_line_has_a_command_and_options_that_exist(page: Path) -> None:
+    reference = (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")
+    sections = {name: reference.partition(f"## fluvial {name}\n")[2].partition("\n## ")[0] for name in COMMANDS}
+    text = re.sub(r" *\\\n *", " ", page.read_text(encoding="utf-8"))
+    wrong = []
+    for name, rest in re.findall(r"(?:^\$ |`)fluvial ([a-z]+)([^\n`#|]*)", text, re.M):
+        if name not in sections:
+            wrong.append(f"fluvial {name}")
+        wrong += [
+            f"fluvial {name} {o}" for o in re.findall(r" (--[a-z-]+)", rest) if f"`{o}`" not in sections.get(name, "")
+        ]
+    assert [w for w in wrong if not w.endswith("--help")] == []
+
+
 def test_every_page_is_in_the_index() -> None:
     index = DOCS / "index.md"
     linked = {(DOCS / link).resolve() for link in _LINK.findall(index.read_text(encoding="utf-8"))}
