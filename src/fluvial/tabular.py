@@ -16,6 +16,8 @@ BINARY: frozenset[Format] = frozenset({"parquet", "arrow"})
 # What a reader of a terminal does not look at: where a row comes from, and its bucket.
 PROVENANCE = frozenset({"generation", "source_partition", "source_offset", "window_end", "day", "month"})
 
+LISTED = 5
+
 
 def write(table: pa.Table, fmt: Format, out: BinaryIO) -> None:
     """Write a table; instants are RFC 3339 in UTC where the format has no type for them."""
@@ -35,7 +37,10 @@ def write(table: pa.Table, fmt: Format, out: BinaryIO) -> None:
 
 
 def aligned(table: pa.Table) -> str:
-    """Return a table as text in columns: names, then rows; numbers to the right, at most six significant digits."""
+    """Return a table as text in columns: names, then rows; numbers to the right, at most six significant digits.
+
+    Lists show their first five items; the other formats have them all.
+    """
     shown = _plain(table)
     right = [pa.types.is_integer(f.type) or pa.types.is_floating(f.type) for f in table.schema]
     cells = [[_text(v) for v in column.to_pylist()] for column in shown.columns]
@@ -64,7 +69,8 @@ def _text(value: Any) -> str:
         case float():
             return f"{value:.6g}"
         case list():
-            return ", ".join(_text(v) for v in value)
+            shown = ", ".join(_text(v) for v in value[:LISTED])
+            return f"{shown} … {len(value) - LISTED} more" if len(value) > LISTED else shown
         case str() if len(value) > 5 and value.endswith(".000Z"):
             return value.removesuffix(".000Z") + "Z"
     return str(value)

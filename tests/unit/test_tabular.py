@@ -95,3 +95,8 @@ def test_the_drivers_values_become_arrow() -> None:
     assert arrow_array([["a"], None], "frozen<list<text>>").to_pylist() == [["a"], None]
     assert arrow_type("frozen<list<double>>") == pa.list_(pa.float64())
     assert arrow_array([1], "varint").to_pylist() == ["1"]
+
+
+def test_text_shows_the_head_of_a_long_list_and_how_many_more() -> None:
+    table = pa.table({"top": [["a", "b", "c", "d", "e", "f", "g"], ["a"]]})
+    assert aligned(table).splitlines() == ["top", "a, b, c, d, e … 2 more", "a"]
