@@ -17,7 +17,8 @@ SNAPSHOT: dict[str, Any] = {
         "sensor_minute": {
             "fingerprint": "abc", "next_offset": 42,
             "arrays": {
-                "ki": np.arange(16, dtype=np.int64).reshape(2, 8), "wf": np.array([[1.5, -0.0]]), "none": np.empty((0, 3), np.int64),
+                "ki": np.arange(16, dtype=np.int64).reshape(2, 8), "wf": np.array([[1.5, -0.0]]),
+                "none": np.empty((0, 3), np.int64),
             },
         },
         "rekey:x": {"fingerprint": "def", "next_offset": 41, "arrays": {"time": np.array([-(1 << 62)], np.int64)}},
