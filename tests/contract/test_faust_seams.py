@@ -217,7 +217,8 @@ def test_what_is_overridden_exists_with_the_same_parameters(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["_create_worker_consumer", "on_start", "highwater", "close", "_stopped_set", "_fetch_records"]
+    "name",
+    ["_create_worker_consumer", "on_start", "highwater", "close", "_stopped_set", "_fetch_records", "on_thread_stop"],
 )
 def test_what_is_overridden_in_the_thread_exists_with_the_same_parameters(name: str) -> None:
     thread = faust_driver.AIOKafkaConsumerThread

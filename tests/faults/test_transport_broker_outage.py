@@ -1,7 +1,9 @@
 """A broker that goes away under a running worker and a publisher: they wait, and go on."""
 
 import asyncio
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from fluvial.cluster import ClusterSpec, LocalCluster
 from fluvial.records import Spans
 from fluvial.transport.publisher import Publisher
+from support.batch_worker import exit_status, log_of, worker
 from support.transport import app_for, committed, eventually, fresh_topic, group_id, produce, running
 
 pytestmark = [
@@ -40,7 +43,7 @@ async def test_a_worker_waits_for_its_broker_and_reads_on(cluster: LocalCluster)
     with fresh_topic(kafka) as name:
         produce(kafka, name, [b"before"] * 10)
         group = group_id()
-        app = app_for(kafka, name, group, stall_seconds=4)
+        app = app_for(kafka, name, group, stall_seconds=15)
         seen: list[int] = []
 
         @app.agent(app.batch_topic(name))
@@ -55,6 +58,23 @@ async def test_a_worker_waits_for_its_broker_and_reads_on(cluster: LocalCluster)
             await eventually(lambda: len(seen) >= 20, 60)
             await eventually(lambda: committed(kafka, group, name) == [20], 60)
         assert seen == list(range(20))
+
+
+async def test_a_worker_that_is_told_to_stop_during_an_outage_does_not_wait_for_its_end(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    kafka = cluster.settings.kafka
+    with fresh_topic(kafka) as name:
+        produce(kafka, name, [b"1"])
+        file = tmp_path / "finished"
+        with worker(kafka, name, group_id(), file, "work") as process:
+            await eventually(lambda: "Worker ready" in log_of(file), 60)
+            await asyncio.to_thread(cluster.stop_server, "kafka-1")
+            try:
+                process.send_signal(signal.SIGTERM)
+                assert await exit_status(process) == 0
+            finally:
+                await asyncio.to_thread(cluster.start_server, "kafka-1")
 
 
 async def test_what_is_published_during_an_outage_is_acknowledged_after_it_once(cluster: LocalCluster) -> None:

@@ -1,43 +1,17 @@
 """Worker processes: what a signal or a failure leaves behind, and their exit status."""
 
-import asyncio
 import re
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from fluvial.settings import KafkaSettings
-from support import batch_worker
+from support.batch_worker import exit_status, log_of, worker
 from support.transport import committed, eventually, fresh_topic, group_id, produce
 
 pytestmark = pytest.mark.integration
-
-
-@contextmanager
-def worker(kafka: KafkaSettings, name: str, group: str, file: Path, mode: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a worker process, whose output goes to FILE.log; kill it when the block is left."""
-    command = [sys.executable, batch_worker.__file__, kafka.brokers, name, group, str(file), mode]
-    with Path(f"{file}.log").open("ab") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-async def exit_status(process: subprocess.Popen[bytes]) -> int:
-    """Wait until the process has ended by itself."""
-    return await asyncio.to_thread(process.wait, 60)
-
-
-def log_of(file: Path) -> str:
-    """Return what workers logged."""
-    return Path(f"{file}.log").read_text()
 
 
 def generation(file: Path) -> int:

@@ -5,7 +5,10 @@ Appends ``first_offset next_offset`` of every batch it has finished to FILE. MOD
 """
 
 import asyncio
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import faust
@@ -35,6 +38,27 @@ def main(brokers: str, topic: str, group: str, file: str, mode: str) -> None:
             note(Path(file), f"{batch.first_offset} {batch.next_offset}\n")
 
     faust.Worker(app, loglevel="INFO").execute_from_commandline()
+
+
+@contextmanager
+def worker(kafka: KafkaSettings, name: str, group: str, file: Path, mode: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a worker process, whose output goes to FILE.log; kill it when the block is left."""
+    command = [sys.executable, __file__, kafka.brokers, name, group, str(file), mode]
+    with Path(f"{file}.log").open("ab") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+async def exit_status(process: subprocess.Popen[bytes]) -> int:
+    """Wait until the process has ended by itself."""
+    return await asyncio.to_thread(process.wait, 60)
+
+
+def log_of(file: Path) -> str:
+    """Return what workers logged."""
+    return Path(f"{file}.log").read_text()
 
 
 def note(file: Path, text: str) -> None:

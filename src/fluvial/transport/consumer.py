@@ -21,6 +21,9 @@ from fluvial.transport.consumer_thread import ConsumerThread, RebalanceListener
 from fluvial.transport.intervals import FinishedPrefix
 from fluvial.transport.watchdog import Reading
 
+# What a drain gives the last commit: a hint for lag tools where positions come from checkpoints.
+COMMIT_SECONDS = 10.0
+
 
 class Consumer(stock.Consumer):  # type: ignore[misc]
     """The worker's consumer, in the app's event loop."""
@@ -35,6 +38,7 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
         #: Set once, when nothing may be committed any more.
         self.frozen = False
         self._handed_over = True
+        self._drained = False
         self._buffer_dropped = asyncio.Event()
         super().__init__(*args, **kwargs)
 
@@ -66,7 +70,7 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
             self._read_offset[tp] = offset
             self._committed_offset[tp] = None  # so that the position itself is committed, whatever is committed now
             self.prefixes[tp] = FinishedPrefix(offset)
-        self._handed_over = False
+        self._handed_over = self._drained = False
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek to the app's positions (batch topics) or the committed ones, and return them all.
@@ -236,7 +240,7 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
         ends: Mapping[TP, int] = {}
         with contextlib.suppress(TimeoutError, KafkaError):
             async with asyncio.timeout(10):
-                ends = await self.highwaters(*self.prefixes)
+                ends = await self._thread.ends(self.prefixes)
         return {
             tp: Reading(prefix.position, ends.get(tp), tp in self._paused_partitions)
             for tp, prefix in self.prefixes.items()
@@ -259,7 +263,7 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
 
     async def wait_empty(self) -> None:
         """Wait until no agent is inside an unheld event, let the app hand over its state, and commit."""
-        if self.frozen:
+        if self.frozen or (self._drained and not self._busy()):
             return
         limit = self.app.drain_seconds
         try:
@@ -280,9 +284,14 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
             self._handed_over = True
             await self._hand_over(limit)
         if not self.frozen:
-            # A commit that is under way may not have seen what was just finished.
-            await self.maybe_wait_for_commit_to_finish()
-            await self.commit_and_end_transactions()
+            try:
+                async with asyncio.timeout(COMMIT_SECONDS):
+                    # A commit that is under way may not have seen what was just finished.
+                    await self.maybe_wait_for_commit_to_finish()
+                    await self.commit_and_end_transactions()
+            except TimeoutError:
+                self.log.warning("Offsets were not committed: no answer within %.0f s", COMMIT_SECONDS)
+            self._drained = True
 
     def _busy(self) -> list[Message]:
         return [m for m in self.in_hand if m is not None and not m.acked]

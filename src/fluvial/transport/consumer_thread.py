@@ -1,16 +1,19 @@
 """aiokafka in its thread: made with our options, its fetcher handing out batches, leaving the group when it stops."""
 
+import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import NoOffsetForPartitionError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as stock
 from faust.types import TP
 
 from fluvial.transport.fetch import read_batches
+
+CLOSE_SECONDS = 10.0
 
 
 class RebalanceListener(stock.ConsumerRebalanceListener):  # type: ignore[misc]
@@ -55,6 +58,16 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         The stock method marks it as closed, from a rebalance in the middle of a stop, so that it is never closed.
         """
 
+    async def on_thread_stop(self) -> None:
+        """Close aiokafka, which leaves the group; without its brokers, give up soon."""
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await super().on_thread_stop()
+        except (asyncio.CancelledError, TimeoutError, KafkaError) as e:
+            # Closing awaits tasks that it has cancelled, and those raise when they were waiting to try again.
+            self.log.warning("The consumer did not leave its group: %r", e)
+            await self._ensure_consumer()._client.close()
+
     def _stopped_set(self) -> None:
         # After a crash the thread may have ended, and closed its loop, before it is told to stop.
         with contextlib.suppress(RuntimeError):
@@ -97,6 +110,14 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         except NoOffsetForPartitionError:
             return {}  # aiokafka looked for a committed offset before the position was set
         return found
+
+    async def ends(self, tps: Iterable[TP]) -> dict[TP, int]:
+        """Ask the brokers for the ends of partitions; cancelling it ends the asking.
+
+        Not through the thread's queue of calls: a question that waits for a broker would hold up fetching.
+        """
+        asking = asyncio.run_coroutine_threadsafe(self._highwaters(list(tps)), self.thread_loop)
+        return {ensure_TP(tp): end for tp, end in (await asyncio.wrap_future(asking)).items()}
 
     def highwater(self, tp: TP) -> int:
         """Return the end of what can be read now: the last stable offset."""
