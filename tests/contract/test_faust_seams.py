@@ -174,6 +174,7 @@ async def test_other_consumers_of_the_process_are_not_changed() -> None:
         "_fetch_min_bytes",
         "_fetch_max_bytes",
         "_fetch_max_wait_ms",
+        "_retry_backoff_ms",
     ],
 )
 def test_the_consumers_options_are_read_when_it_starts(name: str) -> None:
@@ -184,6 +185,7 @@ def test_the_consumers_options_are_read_when_it_starts(name: str) -> None:
 def test_the_clients_request_timeout_is_read_when_it_connects() -> None:
     assert "_request_timeout_ms" in aiokafka.client.AIOKafkaClient._get_conn.__code__.co_names
     assert "_request_timeout_ms" in aiokafka.AIOKafkaConsumer.__init__.__code__.co_names
+    assert "_retry_backoff" in aiokafka.client.AIOKafkaClient.__init__.__code__.co_names
 
 
 # --- Faust's consumer

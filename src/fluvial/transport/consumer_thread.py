@@ -14,6 +14,7 @@ from faust.types import TP
 from fluvial.transport.fetch import read_batches
 
 CLOSE_SECONDS = 10.0
+RETRY_MS = 500
 
 
 class RebalanceListener(stock.ConsumerRebalanceListener):  # type: ignore[misc]
@@ -45,6 +46,9 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         # A join takes as long as the slowest member's drain; Faust's setting also bounds the loading of state.
         request_ms = int(1000 * (self.app.conf.broker_rebalance_timeout + 10))
         consumer._request_timeout_ms = consumer._client._request_timeout_ms = request_ms
+        # Each try at a broker that is away is several lines in the log.
+        consumer._retry_backoff_ms = RETRY_MS
+        consumer._client._retry_backoff = RETRY_MS / 1000
         return consumer
 
     async def on_start(self) -> None:
