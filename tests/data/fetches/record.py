@@ -30,11 +30,13 @@ class Recorder:
     def __init__(self, brokers: str) -> None:
         self.brokers = brokers
         self.admin = AdminClient({"bootstrap.servers": brokers})
+        self.topics: list[str] = []
 
     def topic(self, **config: str) -> str:
         """Create a topic of one partition."""
         name = f"record-{uuid.uuid4().hex[:8]}"
         self.admin.create_topics([NewTopic(name, 1, 1, config=config)])[name].result(30)
+        self.topics.append(name)
         return name
 
     def producer(self, **config: Any) -> Producer:
@@ -219,3 +221,5 @@ if __name__ == "__main__":
     for case in CASES:
         if len(sys.argv) < 3 or case.__name__ in sys.argv[2:]:
             case(recorder)
+    for deleted in recorder.admin.delete_topics(recorder.topics).values():
+        deleted.result(30)
