@@ -23,7 +23,7 @@ __all__ = ["Delivery", "OutRecord", "Publisher"]
 log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT_BYTES = 128 << 20
-CHUNK = 10_000
+CHUNK = 5_000
 DRAIN_SECONDS = 10.0
 POLL_SECONDS = 0.005
 
