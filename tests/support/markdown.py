@@ -60,7 +60,7 @@ class Command:
 
     def matches(self, printed: str) -> bool:
         """Whether what was printed is what the page shows."""
-        shown = ".*".join(re.escape(part) for part in _settled(self.output).split(_ANYTHING))
+        shown = ".*".join(re.escape(part) for part in re.split(rf"{_ANYTHING}\n?", _settled(self.output)))
         return re.fullmatch(shown, _settled(printed), re.S) is not None
 
 
