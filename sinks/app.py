@@ -168,7 +168,8 @@ class Sink:
                     break
                 except RegistryUnavailableError as e:
                     log.warning("%s: asking again in %.0f s", e, REGISTRY_RETRY_SECONDS)
-                    await asyncio.sleep(REGISTRY_RETRY_SECONDS)
+                    with self.app.expected_wait("the schema registry is away"):
+                        await asyncio.sleep(REGISTRY_RETRY_SECONDS)
             if dead:
                 publisher = await self._publishing()
                 await (await publisher.publish_records(f"{batch.topic}.dead-letter", dead))

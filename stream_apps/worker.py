@@ -148,7 +148,8 @@ class Worker:
                 return made
             except RegistryUnavailableError as e:  # raised before anything is folded
                 log.warning("%s: asking again in %.0f s", e, REGISTRY_RETRY_SECONDS)
-                await asyncio.sleep(REGISTRY_RETRY_SECONDS)
+                with self.app.expected_wait("the schema registry is away"):
+                    await asyncio.sleep(REGISTRY_RETRY_SECONDS)
 
     def _work(self, stage: PartitionStage, batch: FetchedBatch) -> list[Columns | Records]:
         if batch.next_offset <= stage.next_offset:
