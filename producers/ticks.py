@@ -1,8 +1,7 @@
 """Ticks as records: a null value and an instant in a header (docs/reference/semantics.md)."""
 
+from fluvial.transport.headers import TICK_HEADER
 from fluvial.transport.publisher import OutRecord
-
-TICK_HEADER = "fluvial-tick"
 
 
 def keyed_tick(key: bytes, instant: int) -> OutRecord:

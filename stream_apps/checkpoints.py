@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from fluvial.errors import CheckpointError
 from fluvial.settings import KafkaSettings
-from fluvial.stream_apps.checkpoint_format import FORMAT, digest, pack, unpack
+from fluvial.stream_apps.checkpoint_format import FORMAT, digest, unpack
 from fluvial.transport.connection import librdkafka_config
 from fluvial.transport.publisher import OutRecord, Publisher
 
@@ -159,11 +159,6 @@ class CheckpointStore:
 
     def _partition(self, place: Place) -> int:
         return place.partition % self._partitions
-
-
-def packed(snapshot: Mapping[str, Any]) -> bytes:
-    """Return a snapshot as the bytes that `CheckpointStore.write` takes; meant to run in a thread."""
-    return pack(snapshot)
 
 
 def _chunk_key(place: Place, m: _Manifest, i: int) -> bytes:

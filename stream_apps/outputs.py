@@ -13,7 +13,7 @@ from fluvial.stream_apps.interning import joined
 from fluvial.stream_apps.plan import TopicPlan
 from fluvial.stream_apps.rekeying import Rekeyed
 from fluvial.stream_apps.stage import StageOutput
-from fluvial.stream_apps.validation import TICK_HEADER, UPSTREAM_HEADER
+from fluvial.transport.headers import TICK_HEADER, UPSTREAM_HEADER
 from fluvial.transport.publisher import Delivery, OutRecord, Publisher
 
 

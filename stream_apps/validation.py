@@ -8,10 +8,7 @@ from fluvial.records import I64, Doubles, EventColumns, Longs, Mask, RecordColum
 from fluvial.schemas.declarations import Pipeline
 from fluvial.stream_apps import layout as k
 from fluvial.stream_apps.aggregation import StageBatch
-from fluvial.transport.headers import null_value_longs
-
-TICK_HEADER = "fluvial-tick"
-UPSTREAM_HEADER = "fluvial-upstream"
+from fluvial.transport.headers import TICK_HEADER, UPSTREAM_HEADER, null_value_longs
 
 
 def sort_records(

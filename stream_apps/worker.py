@@ -14,7 +14,8 @@ from fluvial.schemas.decoder import Decoder
 from fluvial.schemas.sources import RegistryUnavailableError
 from fluvial.settings import KafkaSettings, WorkerSettings
 from fluvial.stream_apps import outputs
-from fluvial.stream_apps.checkpoints import CheckpointStore, Place, packed
+from fluvial.stream_apps.checkpoint_format import pack
+from fluvial.stream_apps.checkpoints import CheckpointStore, Place
 from fluvial.stream_apps.dead_letters import DeadLetterLimit
 from fluvial.stream_apps.outputs import Columns, Records, Writers
 from fluvial.stream_apps.plan import TopicPlan
@@ -224,7 +225,7 @@ class Worker:
             await asyncio.wait(covered)
         if self.app.failure is not None:
             return
-        data = await asyncio.to_thread(packed, snapshot)
+        data = await asyncio.to_thread(pack, snapshot)
         place = Place(held.stage.plan.topic, held.stage.partition, self._settings.generation)
         await self._store.write(await self._publishing(), place, covers, data, snapshot["ledger"])
         held.checkpointed = covers

@@ -5,6 +5,10 @@ from numba import njit
 
 from fluvial.records import I64, U8, Longs, RecordColumns
 
+# A tick is a record with a null value and the first of these (an instant, epoch ms); in rekeyed topics also the second.
+TICK_HEADER = "fluvial-tick"
+UPSTREAM_HEADER = "fluvial-upstream"
+
 
 def header_value(records: RecordColumns, row: int, name: str) -> bytes | None:
     """Return the value of a record's last header of that name; None when it has none, or a null one."""
