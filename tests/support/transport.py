@@ -5,9 +5,9 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from fluvial.records import RecordColumns
@@ -52,11 +52,43 @@ def transaction(kafka: KafkaSettings, *, commit: bool) -> Iterator[Producer]:
         producer.abort_transaction(30)
 
 
+Answer = TypeVar("Answer")
+
+# What a broker says while a coordinator or a leader moves; librdkafka does not mark all of them as retriable.
+_MOVING = {
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+    KafkaError._WAIT_COORD,
+}
+
+
+def _insisting(ask: Callable[[], Answer], seconds: float = 30.0) -> Answer:
+    """Ask again while the answer is that something is on the move."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return ask()
+        except KafkaException as e:
+            error = e.args[0]
+            if not (error.retriable() or error.code() in _MOVING) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
+
+
 def ends(kafka: KafkaSettings, name: str, partitions: int = 1) -> list[int]:
     """Return the end offset of each partition."""
     consumer = Consumer(librdkafka_config(kafka) | {"group.id": "ends"})
-    try:
+
+    def ask() -> list[int]:
         return [consumer.get_watermark_offsets(TopicPartition(name, p), 30)[1] for p in range(partitions)]
+
+    try:
+        return _insisting(ask)
     finally:
         consumer.close()
 
@@ -64,8 +96,9 @@ def ends(kafka: KafkaSettings, name: str, partitions: int = 1) -> list[int]:
 def committed(kafka: KafkaSettings, group: str, name: str, partitions: int = 1) -> list[int]:
     """Return the group's committed offset of each partition, −1001 where there is none."""
     consumer = Consumer(librdkafka_config(kafka) | {"group.id": group})
+    wanted = [TopicPartition(name, p) for p in range(partitions)]
     try:
-        return [tp.offset for tp in consumer.committed([TopicPartition(name, p) for p in range(partitions)], 30)]
+        return [tp.offset for tp in _insisting(lambda: consumer.committed(wanted, 30))]
     finally:
         consumer.close()
 
