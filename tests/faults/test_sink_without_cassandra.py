@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fluvial.cluster import ClusterSpec, LocalCluster
+from fluvial.oracle.from_cassandra import read_table
 from fluvial.settings import CassandraSettings, KafkaSettings
 from fluvial.sinks.targets import result_target
 from fluvial.stream_apps.shipped import SENSOR_MINUTE
-from support.oracle.from_cassandra import read_table
 from support.sinking import MINUTE_MS, Row, encoded, minute_columns, publish, running_sink, shipped_tables
 from support.transport import committed, eventually, fresh_topic
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
+from fluvial.oracle.from_cassandra import compare, read_table
+from fluvial.oracle.from_kafka import ask_oracle, registry
 from fluvial.schemas.declarations import Pipeline
 from fluvial.services.progress import GroupProgress
 from fluvial.settings import Settings
 from fluvial.stream_apps.plan import plan_topics
 from fluvial.stream_apps.shipped import DECLARATION
-from support.oracle.from_cassandra import compare, read_table
-from support.oracle.from_kafka import ask_oracle, registry
 from support.servers import unique_keyspace
 
 ROOT = Path(__file__).parents[2]

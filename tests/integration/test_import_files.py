@@ -17,6 +17,10 @@ from typing import Any
 
 import pytest
 
+from fluvial.oracle.from_kafka import partitions_of, read_partition
+from fluvial.oracle.from_kafka import registry as schemas_by_id
+from fluvial.oracle.oracle import run
+from fluvial.oracle.records import Record
 from fluvial.producers.files import open_source
 from fluvial.producers.import_plan import ImportRequest
 from fluvial.schemas.avro import load_schema
@@ -29,10 +33,6 @@ from fluvial.settings import KafkaSettings, RegistrySettings, Settings
 from fluvial.stream_apps.shipped import AUTHOR_SESSIONS, SENSOR_HOUR, SENSOR_MINUTE
 from fluvial.transport.murmur2 import partition_for
 from support.importing import DATA, EDITS, MICROCLIMATE, POST, READING, UPLINKS
-from support.oracle.from_kafka import partitions_of, read_partition
-from support.oracle.from_kafka import registry as schemas_by_id
-from support.oracle.oracle import run
-from support.oracle.records import Record
 from support.transport import fresh_topic
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]

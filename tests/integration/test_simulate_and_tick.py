@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import pytest
 
+from fluvial.oracle.from_kafka import read_partition
+from fluvial.oracle.from_kafka import registry as schemas_by_id
 from fluvial.producers.simulation import Progress
 from fluvial.producers.simulation_plan import SimulationRequest, plan_simulation
 from fluvial.producers.ticker import Ticker
@@ -17,8 +19,6 @@ from fluvial.services.simulating import simulate
 from fluvial.settings import KafkaSettings, RegistrySettings, Settings
 from fluvial.stream_apps.shipped import DECLARATION
 from fluvial.transport.publisher import Publisher
-from support.oracle.from_kafka import read_partition
-from support.oracle.from_kafka import registry as schemas_by_id
 from support.transport import ends, fresh_topic
 
 pytestmark = pytest.mark.integration

@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from fluvial.cassandra import close, connect, connected
 from fluvial.errors import SinkError
+from fluvial.oracle.from_cassandra import read_table
 from fluvial.schemas.columns import double_lists, doubles, longs, spans_from_strings, string_lists
 from fluvial.schemas.declarations import Table
 from fluvial.settings import CassandraSettings, KafkaSettings, SinkSettings
@@ -19,7 +20,6 @@ from fluvial.sinks.tables import plan_table
 from fluvial.sinks.targets import readings_target, result_target
 from fluvial.stream_apps.shipped import HASHTAG_MINUTE, NETWORK_MINUTE, SENSOR_MINUTE, TRENDING_HOUR
 from fluvial.transport.connection import librdkafka_config
-from support.oracle.from_cassandra import read_table
 from support.sinking import (
     MINUTE_MS,
     Row,

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from fluvial.oracle.records import Record
 from fluvial.records import Column, DoubleLists, Doubles, EventColumns, Longs, Spans, StringLists
 from fluvial.schemas.declarations import Pipeline
 from fluvial.stream_apps import layout as k
 from fluvial.stream_apps.aggregation import Aggregation, StageBatch
-from support.oracle.records import Record
 
 KINDS = {"event": k.EVENT, "tick": k.PARTITION_TICK, "keyed_tick": k.KEYED_TICK}
 

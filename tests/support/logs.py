@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from hypothesis import strategies as st
 
+from fluvial.oracle.records import Record
 from fluvial.schemas.declarations import (
     AGGREGATES,
     UPSTREAM_IDENTITY,
@@ -22,7 +23,6 @@ from fluvial.schemas.declarations import (
     Tumbling,
     Window,
 )
-from support.oracle.records import Record
 
 MAX_AHEAD_MS = 300_000
 UPSTREAM = Rekey("origin", "events", "test.Event", ("device", "channel", "at"), ("device",))

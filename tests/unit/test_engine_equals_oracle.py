@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from fluvial.oracle.oracle import run
 from fluvial.schemas.declarations import Hopping, Pipeline, Session, Tumbling
 from support.engine import run_batches
 from support.logs import FIELDS, batchings, cut, logs, pipelines
-from support.oracle.oracle import run
 
 WINDOWS = {
     "tumbling": st.builds(Tumbling, st.sampled_from([1, 7, 10])),

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fluvial.oracle.oracle import run
+from fluvial.oracle.records import Record
 from fluvial.producers.completion import NONE, closing_instant, completion
 from fluvial.producers.latest import LatestTimes
 from fluvial.schemas.columns import spans_from_strings
@@ -22,8 +24,6 @@ from fluvial.stream_apps.shipped import (
     TRENDING_HOUR,
 )
 from fluvial.transport.murmur2 import partition_for
-from support.oracle.oracle import run
-from support.oracle.records import Record
 
 SHIPPED = DECLARATION.pipelines
 TIMES = st.integers(-(10**13), 10**14)

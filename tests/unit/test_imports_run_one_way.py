@@ -1,6 +1,7 @@
 """The layers of the package: a module imports its own layer's parts or lower ones, never a sibling or a higher one."""
 
 import ast
+import sys
 from pathlib import Path
 
 import fluvial
@@ -10,11 +11,15 @@ LAYERS = (
     ("cli",),
     ("services",),
     ("producers", "stream_apps", "sinks"),
+    ("oracle",),
     ("schemas",),
     ("transport", "cluster", "query", "query_reader", "plot", "tabular", "cassandra", "arrow_cells"),
-    ("records", "errors", "settings", "metrics", "logs", "instants"),
+    ("records", "errors", "settings", "metrics", "logs", "instants", "compiling", "caches"),
 )
 FOLDERS = {"producers", "stream_apps", "sinks", "schemas"}
+# The oracle shares nothing with what it judges but the declarations; the standard library comes on top.
+ORACLE = {"fluvial.oracle", "fluvial.schemas.declarations"}
+ORACLE_LIBRARIES = {"fastavro", "confluent_kafka", "cassandra"}
 # Asked only when Faust's command line looks for the app.
 ALLOWED = {("stream_apps", "services")}
 
@@ -70,3 +75,20 @@ def test_no_module_is_imported_by_the_name_of_its_top_folder() -> None:
         module = __import__(f"fluvial.{folder}", fromlist=["x"])
         for path in Path(module.__file__ or "").parent.glob("*.py"):
             assert not {m for m in imports(path) if m.split(".")[0] in FOLDERS}, path
+
+
+def test_the_oracle_shares_no_code_with_the_engine() -> None:
+    paths = sorted((Path(fluvial.__file__).parent / "oracle").glob("*.py"))
+    assert len(paths) > 5
+    for path in paths:
+        for module in imports(path):
+            top = module.split(".")[0]
+            ours = module == "fluvial" or any(module == m or module.startswith(f"{m}.") for m in ORACLE)
+            assert ours or top in sys.stdlib_module_names or top in ORACLE_LIBRARIES, f"{path.name} imports {module}"
+
+
+def test_the_declarations_that_the_oracle_reads_are_data_only() -> None:
+    from fluvial.schemas import declarations
+
+    allowed = {"fluvial.errors", "fluvial.schemas.declarations"}
+    assert {m for m in imports(Path(declarations.__file__)) if m.startswith("fluvial")} <= allowed

@@ -4,11 +4,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fluvial.oracle.sketches import xxh64
 from fluvial.records import Spans
 from fluvial.schemas.columns import spans_from_strings
 from fluvial.stream_apps.hashing import hash_spans
 from fluvial.stream_apps.interning import Interner, joined
-from support.oracle.sketches import xxh64
 
 NAMES = st.binary(max_size=40) | st.sampled_from([b"", b"a", b"ab", b"abcdefgh", b"abcdefghi"])
 

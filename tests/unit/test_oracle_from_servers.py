@@ -9,10 +9,10 @@ import fastavro
 import pytest
 from confluent_kafka import Producer
 
+from fluvial.oracle.from_cassandra import as_table, compare
+from fluvial.oracle.from_kafka import ask_oracle, decode, parse
+from fluvial.oracle.records import Record
 from fluvial.schemas.declarations import Pipeline, Table, Tumbling
-from support.oracle.from_cassandra import as_table, compare
-from support.oracle.from_kafka import ask_oracle, decode, parse
-from support.oracle.records import Record
 
 READING = {
     "type": "record",

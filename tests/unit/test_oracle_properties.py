@@ -5,9 +5,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fluvial.oracle.oracle import run
+from fluvial.oracle.records import OracleResult, Row
 from support.logs import Log, logs
-from support.oracle.oracle import run
-from support.oracle.records import OracleResult, Row
 
 
 def answer(log: Log, records: int | None = None, *, exhausted: bool = False) -> OracleResult:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from fluvial.oracle.oracle import run
+from fluvial.oracle.records import Dead, OracleResult, Record, Row
 from fluvial.schemas.declarations import UPSTREAM_IDENTITY, Hopping, Pipeline, Rekey, Session, Table, Tumbling
-from support.oracle.oracle import run
-from support.oracle.records import Dead, OracleResult, Record, Row
 
 # Windows of 10 ms with lateness 5, idle after 100: every case fits in a head.
 SENSORS = Pipeline(

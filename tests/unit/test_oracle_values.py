@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from fluvial.oracle.aggregates import Held, aggregate
+from fluvial.oracle.sketches import distinct, quantile, xxh64
 from fluvial.schemas.declarations import AGGREGATES, Pipeline, Table, Tumbling
-from support.oracle.aggregates import Held, aggregate
-from support.oracle.sketches import distinct, quantile, xxh64
 
 EVERYTHING = Pipeline(
     source="s",

@@ -12,8 +12,8 @@ import fastavro
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 import fluvial.schemas.declarations as declarations
-from support.oracle.oracle import run
-from support.oracle.records import OracleResult, Record
+from fluvial.oracle.oracle import run
+from fluvial.oracle.records import OracleResult, Record
 
 Schema = Any
 Headers = Sequence[tuple[str, bytes | None]]
@@ -111,7 +111,7 @@ def decode(
         return Record(offset, timestamp, "tick" if key is None else "keyed_tick", key, None, time, upstream)
     try:
         return Record(offset, timestamp, "event", key, _event(value, schemas, reader))
-    except Exception:
+    except Exception:  # noqa: BLE001 (whatever a payload does to the decoder, it is a bad record)
         return Record(offset, timestamp, "bad", key)
 
 
@@ -121,7 +121,7 @@ def registry(url: str) -> SchemaById:
 
     def schema(number: int) -> Schema:
         if number not in known:
-            with urlopen(f"{url}/schemas/ids/{number}", timeout=10) as response:
+            with urlopen(f"{url}/schemas/ids/{number}", timeout=10) as response:  # noqa: S310
                 known[number] = parse(json.loads(json.load(response)["schema"]))
         return known[number]
 

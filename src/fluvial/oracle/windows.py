@@ -2,8 +2,8 @@
 
 import math
 
+from fluvial.oracle.records import Event
 from fluvial.schemas.declarations import Hopping, Pipeline, Session, Tumbling, Window
-from support.oracle.records import Event
 
 NEVER = -math.inf
 Instant = int | float  # epoch ms, or NEVER

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from fluvial.oracle.records import Event
+from fluvial.oracle.sketches import distinct, quantile
 from fluvial.schemas.declarations import Pipeline
-from support.oracle.records import Event
-from support.oracle.sketches import distinct, quantile
 
 # (offset, event time, event) of every aggregated event of a window.
 Held = tuple[int, int, Event]

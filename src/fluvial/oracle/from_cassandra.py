@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from fluvial.oracle.records import Row
 from fluvial.schemas.declarations import Pipeline
-from support.oracle.records import Row
 
 WRITETIME = "writetime"
 Identity = tuple[Any, ...]
@@ -32,7 +32,7 @@ def read_table(contact_points: list[str], port: int, keyspace: str, table: str) 
         written = [name for name, kind in regular.items() if not kind.startswith(("list<", "set<", "map<"))]
         times = [f'writetime("{name}") AS "writetime_{i}"' for i, name in enumerate(written)]
         selected = ", ".join([f'"{name}"' for name in described.columns] + times)
-        statement = SimpleStatement(f'SELECT {selected} FROM "{keyspace}"."{table}"', fetch_size=2_000)
+        statement = SimpleStatement(f'SELECT {selected} FROM "{keyspace}"."{table}"', fetch_size=2_000)  # noqa: S608
         return [_table_row(found, len(written)) for found in session.execute(statement, timeout=60)]
     finally:
         cluster.shutdown()

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from fluvial.oracle.aggregates import Held, aggregate
+from fluvial.oracle.records import Dead, Event, Late, OracleResult, Record, Row
+from fluvial.oracle.windows import NEVER, Instant, closed_through, covering, is_valid
 from fluvial.schemas.declarations import UPSTREAM_IDENTITY, Hopping, Pipeline, Session, Tumbling
-from support.oracle.aggregates import Held, aggregate
-from support.oracle.records import Dead, Event, Late, OracleResult, Record, Row
-from support.oracle.windows import NEVER, Instant, closed_through, covering, is_valid
 
 
 def run(
