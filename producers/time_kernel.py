@@ -2,8 +2,8 @@
 # mypy: disable-error-code="untyped-decorator,no-untyped-def"
 
 import numpy as np
-from numba import njit
 
+from fluvial.compiling import njit
 from fluvial.records import I64, U8
 
 INSTANT, LOCAL, BAD, NULL = 0, 1, 2, 3

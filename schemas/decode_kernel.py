@@ -6,8 +6,8 @@ followed by tables; `fluvial.schemas.program` writes it. Nothing here allocates 
 # mypy: disable-error-code="untyped-decorator,no-untyped-def"
 
 import numpy as np
-from numba import njit
 
+from fluvial.compiling import njit
 from fluvial.records import F64, I64, U8, Mask
 
 WIDTH = 4

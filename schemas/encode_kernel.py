@@ -6,8 +6,8 @@ row's next byte goes in ``out``; every writer advances it.
 # mypy: disable-error-code="untyped-decorator,no-untyped-def"
 
 import numpy as np
-from numba import njit
 
+from fluvial.compiling import njit
 from fluvial.records import I64, U8, Mask
 
 

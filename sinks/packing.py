@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from fluvial.compiling import njit
 from fluvial.records import I64, U8, DoubleLists, Spans, StringLists
 from fluvial.schemas.columns import sealed
 

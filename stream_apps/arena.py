@@ -1,8 +1,8 @@
 """A window's sets as regions of one arena: 2^class entries each, open addressing, freed with the window."""
 
 import numpy as np
-from numba import njit
 
+from fluvial.compiling import njit
 from fluvial.stream_apps.layout import (
     ARENA_USED,
     FIRST_CLASS,

@@ -3,8 +3,8 @@
 import math
 
 import numpy as np
-from numba import njit
 
+from fluvial.compiling import njit
 from fluvial.stream_apps.layout import (
     DISTINCT,
     F_FIRST,

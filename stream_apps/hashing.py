@@ -1,9 +1,9 @@
 """XXH64 over spans, compiled. (github.com/Cyan4973/xxHash, doc/xxhash_spec.md)"""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from fluvial.compiling import njit
 from fluvial.records import Spans
 
 _P1 = np.uint64(0x9E3779B185EBCA87)

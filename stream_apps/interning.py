@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from fluvial.compiling import njit
 from fluvial.records import I64, U8, Spans
 
 _EMPTY_ID = -1

@@ -8,8 +8,8 @@ needs lies close together, and nothing is ever swept.
 """
 
 import numpy as np
-from numba import njit
 
+from fluvial.compiling import njit
 from fluvial.stream_apps.arena import allocate, aux_place, give_back, has_room, repeated
 from fluvial.stream_apps.emission import emit, row_of
 from fluvial.stream_apps.layout import (

@@ -6,8 +6,8 @@ A session that merges two others has to fold their events interleaved, as if it 
 import math
 
 import numpy as np
-from numba import njit
 
+from fluvial.compiling import njit
 from fluvial.stream_apps.kernel import append, unlink
 from fluvial.stream_apps.layout import (
     BY_KEY,

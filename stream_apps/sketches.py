@@ -3,7 +3,8 @@
 import math
 
 import numpy as np
-from numba import njit
+
+from fluvial.compiling import njit
 
 LOG_GAMMA = math.log(1.01 / 0.99)
 GAMMA_PLUS_1 = 1.01 / 0.99 + 1.0

@@ -1,8 +1,8 @@
 """Rebuilding the window engine's tables: after growth, and from a checkpoint."""
 
 import numpy as np
-from numba import njit
 
+from fluvial.compiling import njit
 from fluvial.stream_apps.arena import allocate, aux_place, repeated
 from fluvial.stream_apps.layout import (
     NEG,

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from fluvial.caches import cache_dir
 from fluvial.cluster.artifacts import (
     DOWNLOAD_TIMEOUT_SECONDS,
     PARALLEL_DOWNLOADS,
     Artifact,
-    cache_dir,
     read_lock,
     resolve,
     sha256_of,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fluvial.cluster.artifacts import Artifact, cache_dir, read_lock, resolve, unpack
+from fluvial.caches import cache_dir
+from fluvial.cluster.artifacts import Artifact, read_lock, resolve, unpack
 from fluvial.cluster.progress import Step
 from fluvial.errors import ClusterError
 

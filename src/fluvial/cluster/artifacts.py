@@ -7,11 +7,10 @@ run works offline.
 
 import fcntl
 import hashlib
-import os
 import shutil
 import tarfile
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from fluvial.caches import cache_dir
 from fluvial.cluster.progress import Report, Step, silent
 from fluvial.errors import ClusterError
 
@@ -115,13 +115,6 @@ class MavenSource:
                 repo_cache=self._repository, remote_repos=mirrors, timeout=DOWNLOAD_TIMEOUT_SECONDS
             )
         return self._context
-
-
-def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """Return FLUVIAL_CACHE_DIR, or ``fluvial`` under XDG_CACHE_HOME or ``~/.cache``."""
-    if named := environ.get("FLUVIAL_CACHE_DIR"):
-        return Path(named)
-    return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fluvial"
 
 
 def read_lock(text: str | None = None) -> dict[str, tuple[Artifact, ...]]:

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fluvial.cluster.artifacts import DOWNLOAD_TIMEOUT_SECONDS, PARALLEL_DOWNLOADS, cache_dir, sha256_of
+from fluvial.caches import cache_dir
+from fluvial.cluster.artifacts import DOWNLOAD_TIMEOUT_SECONDS, PARALLEL_DOWNLOADS, sha256_of
 
 if TYPE_CHECKING:
     pass

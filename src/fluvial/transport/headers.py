@@ -1,8 +1,8 @@
 """Record headers, looked up in the bytes they came in."""
 
 import numpy as np
-from numba import njit
 
+from fluvial.compiling import njit
 from fluvial.records import I64, U8, Longs, RecordColumns
 
 # A tick is a record with a null value and the first of these (an instant, epoch ms); in rekeyed topics also the second.

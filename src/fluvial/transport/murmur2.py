@@ -4,8 +4,8 @@ Source: org.apache.kafka.common.utils.Utils.murmur2 and BuiltInPartitioner.parti
 """
 
 import numpy as np
-from numba import njit
 
+from fluvial.compiling import njit
 from fluvial.records import I64, U8, Spans
 
 NO_KEY = -1

@@ -1,8 +1,8 @@
 """Records as columns: from verified, decompressed record batches to `RecordColumns`, no object per record."""
 
 import numpy as np
-from numba import njit
 
+from fluvial.compiling import njit
 from fluvial.errors import CorruptRecordBatchError
 from fluvial.records import I64, U8, RecordColumns, Spans
 from fluvial.transport.inflate import inflate, verify

@@ -6,8 +6,8 @@ Layout: Kafka's message format v2, https://kafka.apache.org/documentation/#recor
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from fluvial.compiling import njit
 from fluvial.errors import CorruptRecordBatchError
 from fluvial.records import I64, U8, Mask
 
