@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from faust.types import TP
 
+from fluvial import failpoints
 from fluvial.cassandra import close
 from fluvial.errors import FluvialError, SinkError
 from fluvial.records import RecordColumns, RowError, Spans
@@ -174,6 +175,7 @@ class Sink:
                 publisher = await self._publishing()
                 await (await publisher.publish_records(f"{batch.topic}.dead-letter", dead))
             await self.writer.write(rows)
+            failpoints.hit("sink.between-write-and-commit")
             batch.ack()
         except asyncio.CancelledError:
             raise

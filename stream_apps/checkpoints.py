@@ -15,6 +15,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
+from fluvial import failpoints
 from fluvial.errors import CheckpointError
 from fluvial.settings import KafkaSettings
 from fluvial.stream_apps.checkpoint_format import FORMAT, digest, unpack
@@ -78,13 +79,17 @@ class CheckpointStore:
         chunks = [data[i : i + CHUNK_BYTES] for i in range(0, len(data), CHUNK_BYTES)]
         new = _Manifest(slot, uuid.uuid4().hex, len(chunks), digest(data), next_offset, FORMAT, ledger)
         records = [OutRecord(_chunk_key(place, new, i), c, partition=partition) for i, c in enumerate(chunks)]
-        await (await publisher.publish_records(self.topic, records))
+        sent = await publisher.publish_records(self.topic, records)
+        failpoints.hit("checkpoint.amid-chunks")
+        await sent
+        failpoints.hit("checkpoint.between-chunks-and-manifest")
         manifest = {
             "format": FORMAT, "snapshot": new.snapshot, "chunks": new.chunks, "digest": new.digest, "next_offset": next_offset,
             "written_ms": time.time_ns() // 1_000_000, "ledger": ledger,
         }  # fmt: skip
         record = OutRecord(_manifest_key(place, slot), json.dumps(manifest).encode(), partition=partition)
         await (await publisher.publish_records(self.topic, [record]))
+        failpoints.hit("checkpoint.between-manifest-and-clean-up")
         old = held.get(slot)
         held[slot] = new
         if old is not None:

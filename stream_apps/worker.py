@@ -9,6 +9,7 @@ from typing import Any
 
 from faust.types import TP
 
+from fluvial import failpoints
 from fluvial.errors import FluvialError
 from fluvial.schemas.decoder import Decoder
 from fluvial.schemas.sources import RegistryUnavailableError
@@ -129,6 +130,7 @@ class Worker:
                     self._room.release()
                     return
                 made = await self._decoded(held.stage, batch)
+                failpoints.hit("worker.between-fold-and-publish")
                 deliveries = await outputs.publish(made, await self._publishing())
                 task = asyncio.create_task(self._finish(batch, deliveries))
                 held.unfinished.add(task)
@@ -164,6 +166,7 @@ class Worker:
         try:
             for delivery in deliveries:
                 await delivery
+            failpoints.hit("worker.between-publish-and-ack")
             batch.ack()
         except FluvialError as e:
             await self.app.fail_stop(e)

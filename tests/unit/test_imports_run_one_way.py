@@ -14,7 +14,7 @@ LAYERS = (
     ("oracle",),
     ("schemas",),
     ("transport", "cluster", "query", "query_reader", "plot", "tabular", "cassandra", "arrow_cells"),
-    ("records", "errors", "settings", "metrics", "logs", "instants", "compiling", "caches"),
+    ("records", "errors", "failpoints", "settings", "metrics", "logs", "instants", "compiling", "caches"),
 )
 FOLDERS = {"producers", "stream_apps", "sinks", "schemas"}
 # The oracle shares nothing with what it judges but the declarations; the standard library comes on top.

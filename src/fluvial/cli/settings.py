@@ -1,6 +1,7 @@
 """Settings for a command, and ``fluvial config``."""
 
 import json
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,10 +18,12 @@ def register(app: typer.Typer) -> None:
 
 def settings_for(flags: Mapping[str, Any]) -> "Settings":
     """Return the settings with a command's flags on top, and set up logging by them."""
+    from fluvial import failpoints
     from fluvial.logs import set_up_logging
     from fluvial.settings import load_settings
 
     settings = load_settings(flags)
+    failpoints.arm(os.environ)
     set_up_logging(settings.log_level, settings.log_format)
     return settings
 

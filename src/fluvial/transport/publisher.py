@@ -12,6 +12,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from fluvial import failpoints
 from fluvial.errors import PublishError
 from fluvial.records import I64, Spans
 from fluvial.settings import KafkaSettings
@@ -230,6 +231,7 @@ class Publisher:
     def _settle(self, chunk: Chunk) -> None:
         if chunk.settled:
             return
+        failpoints.hit("publisher.before-delivery-report")
         chunk.settled = True
         self._records -= chunk.records
         self._bytes -= chunk.bytes
