@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from fluvial.errors import CheckpointError
 from fluvial.records import I64, Column, EventColumns, Longs, RecordColumns, Spans
 from fluvial.schemas.columns import repeated
+from fluvial.schemas.dead_letters import DeadLetter, DeadLetterLimit, dead_letters
 from fluvial.schemas.declarations import Pipeline, Table
 from fluvial.stream_apps import layout as k
 from fluvial.stream_apps.aggregation import Aggregation, StageBatch
-from fluvial.stream_apps.dead_letters import DeadLetter, DeadLetterLimit, dead_letters
 from fluvial.stream_apps.plan import TopicPlan, fingerprint
 from fluvial.stream_apps.rekeying import EventRekeyer, Rekeyed, ResultRekeyer
 from fluvial.stream_apps.validation import sort_records, take_batch

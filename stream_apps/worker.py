@@ -11,13 +11,13 @@ from faust.types import TP
 
 from fluvial import failpoints
 from fluvial.errors import FluvialError
+from fluvial.schemas.dead_letters import DeadLetterLimit
 from fluvial.schemas.decoder import Decoder
 from fluvial.schemas.sources import RegistryUnavailableError
 from fluvial.settings import KafkaSettings, WorkerSettings
 from fluvial.stream_apps import outputs
 from fluvial.stream_apps.checkpoint_format import pack
 from fluvial.stream_apps.checkpoints import CheckpointStore, Place
-from fluvial.stream_apps.dead_letters import DeadLetterLimit
 from fluvial.stream_apps.outputs import Columns, Records, Writers
 from fluvial.stream_apps.plan import TopicPlan
 from fluvial.stream_apps.stage import PartitionStage

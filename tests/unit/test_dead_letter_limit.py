@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluvial.errors import DeadLetterLimitError
-from fluvial.stream_apps.dead_letters import DeadLetterLimit
+from fluvial.schemas.dead_letters import DeadLetterLimit
 
 
 def note(limit: DeadLetterLimit, bad: list[bool]) -> None:

@@ -11,12 +11,12 @@ from fluvial.errors import FluvialError
 from fluvial.records import RecordColumns, RowError
 from fluvial.schemas.avro import DatumWriter, load_schema
 from fluvial.schemas.catalog import DEAD_LETTER, Catalog
+from fluvial.schemas.dead_letters import DeadLetterLimit, dead_letters
 from fluvial.schemas.decoder import Decoder
 from fluvial.schemas.registry import Registry
 from fluvial.settings import Settings
 from fluvial.sinks.app import Sink, SinkTopic
 from fluvial.sinks.targets import readings_target, result_target
-from fluvial.stream_apps.dead_letters import DeadLetterLimit, dead_letters
 from fluvial.stream_apps.plan import chosen
 from fluvial.transport.publisher import OutRecord
 
