@@ -3,8 +3,10 @@
 It shares no code with the product and is meant to be read beside the text: the numbers in the comments are its steps.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from fluvial.oracle.aggregates import Held, aggregate
@@ -28,7 +30,7 @@ def run(
     ``upstream_partitions`` is how many partitions feed a rekeyed source topic; ``exhausted`` adds the early row of
     every window that is still open.
     """
-    oracle = _Oracle(pipeline, upstream_partitions, max_ahead_ms, generation, partition)
+    oracle = Oracle(pipeline, upstream_partitions, max_ahead_ms, generation, partition)
     for record in records:
         oracle.handle(record)
     if exhausted:
@@ -38,12 +40,14 @@ def run(
 
 
 @dataclass(slots=True)
-class _Window:
+class OpenWindow:
+    """A window that is not final: what it has aggregated, and the offsets of the duplicates found in it."""
+
     start: int
     end: int
     events: list[Held] = field(default_factory=list)
     identities: set[Any] = field(default_factory=set)
-    duplicates: int = 0
+    duplicates: list[int] = field(default_factory=list)
     next_early: Instant = NEVER
 
     @property
@@ -52,17 +56,20 @@ class _Window:
 
 
 @dataclass(slots=True)
-class _Key:
+class Key:
+    """What is known of one pipeline key; the letters are the contract's."""
+
     values: tuple[Any, ...]
     record_key: bytes | None
     K: Instant = NEVER
     H: Instant = NEVER
     C: Instant = NEVER
-    heard: int = 0
-    windows: list[_Window] = field(default_factory=list)
+    windows: list[OpenWindow] = field(default_factory=list)
 
 
-class _Oracle:
+class Oracle:
+    """One partition of one pipeline, record by record: see `run`."""
+
     def __init__(
         self, pipeline: Pipeline, upstream_partitions: int, max_ahead_ms: int, generation: int, partition: int
     ) -> None:
@@ -76,11 +83,12 @@ class _Oracle:
         self.announced: list[Instant] = [NEVER] * upstream_partitions
         self.P: Instant = NEVER
         self.closed_at: Instant = NEVER
+        self.next_close: Instant = math.inf  # with partition time: no window closes before P is here
         self.C: Instant = NEVER  # of every key, with partition time
-        self.keys: dict[tuple[Any, ...], _Key] = {}
-        self.busy: dict[tuple[Any, ...], _Key] = {}  # those with open windows
+        self.keys: dict[tuple[Any, ...], Key] = {}
+        self.of_record_key: dict[bytes | None, list[Key]] = {}
+        self.busy: dict[tuple[Any, ...], Key] = {}  # those with open windows, in the order in which they were heard
         self.offset = -1
-        self.heard = 0
         self.result = OracleResult()
 
     # One record.
@@ -101,7 +109,7 @@ class _Oracle:
     def exhaust(self) -> None:
         for key in self.keys.values():
             for window in key.windows:
-                self._write(key, window, final=False)
+                self.write(key, window, final=False)
 
     def _partition_tick(self, record: Record) -> None:
         assert record.time is not None
@@ -123,11 +131,10 @@ class _Oracle:
             self._dead_letter("bad")
             return
         self.result.ledger.ticks += 1
-        for key in self.keys.values():
-            if key.record_key == record.key:
-                self._hear(key)
-                if self.pipeline.time == "key":
-                    self._advance(key, record.time)
+        for key in list(self.of_record_key.get(record.key, ())):
+            self._hear(key)
+            if self.pipeline.time == "key":
+                self._advance(key, record.time)
 
     def _event(self, record: Record) -> None:
         event = record.event
@@ -143,18 +150,25 @@ class _Oracle:
             self.P = max(self.P, t)  # 1
         self._close_by_partition()  # 2
         values = tuple(event[name] for name in self.pipeline.key)
-        if values not in self.keys:
-            self.keys[values] = _Key(values, record.key)
-        key = self.keys[values]
+        key = self.known_key(values, record.key)
+        if key is None:
+            return
         self._hear(key)  # 3
         if isinstance(self.pipeline.window, Session):
             self._event_of_session(key, t, event, self.pipeline.window)
         else:
             self._event_of_windows(key, t, event, self.pipeline.window)
 
+    def known_key(self, values: tuple[Any, ...], record_key: bytes | None) -> Key | None:
+        """Return the key of these values, which is known from now on (R4)."""
+        if values not in self.keys:
+            self.keys[values] = Key(values, record_key)
+            self.of_record_key.setdefault(record_key, []).append(self.keys[values])
+        return self.keys[values]
+
     # Steps 4 to 6.
 
-    def _event_of_windows(self, key: _Key, t: int, event: Event, aligned: Tumbling | Hopping) -> None:
+    def _event_of_windows(self, key: Key, t: int, event: Event, aligned: Tumbling | Hopping) -> None:
         C = self._closed_through(key)
         identity = self._identity(t, event)
         aggregated = duplicate = False
@@ -163,11 +177,11 @@ class _Oracle:
                 continue
             window = next((w for w in key.windows if w.start == start), None)
             if window is not None and identity is not None and identity in window.identities:
-                window.duplicates += 1
+                window.duplicates.append(self.offset)
                 duplicate = True
                 continue
             if window is None:
-                window = _Window(start, end)
+                window = OpenWindow(start, end)
                 key.windows.append(window)
                 self.busy[key.values] = key
             self._hold(key, window, t, event, identity)
@@ -181,7 +195,7 @@ class _Oracle:
         else:
             self._late(event, C, t)
 
-    def _event_of_session(self, key: _Key, t: int, event: Event, session: Session) -> None:
+    def _event_of_session(self, key: Key, t: int, event: Event, session: Session) -> None:
         gap = session.gap_ms
         C = self._closed_through(key)
         if t + gap <= C:
@@ -195,10 +209,10 @@ class _Oracle:
         if identity is not None:
             for window in near:
                 if identity in window.identities:
-                    window.duplicates += 1
+                    window.duplicates.append(self.offset)
                     self.result.ledger.duplicates += 1
                     return
-        merged = _Window(t, t + gap)
+        merged = OpenWindow(t, t + gap)
         for window in near:
             key.windows.remove(window)
             merged.events += window.events
@@ -213,8 +227,9 @@ class _Oracle:
         if self.pipeline.time == "key":
             self._advance(key, t)
 
-    def _hold(self, key: _Key, window: _Window, t: int, event: Event, identity: Any) -> None:
+    def _hold(self, key: Key, window: OpenWindow, t: int, event: Event, identity: Any) -> None:
         is_first = not window.events
+        self.next_close = min(self.next_close, window.end + self.pipeline.lateness_ms)
         window.events.append((self.offset, t, event))
         if identity is not None:
             window.identities.add(identity)
@@ -224,7 +239,7 @@ class _Oracle:
         if is_first:
             window.next_early = t + early_ms
         elif t >= window.next_early:
-            self._write(key, window, final=False)
+            self.write(key, window, final=False)
             window.next_early = t + early_ms
 
     def _identity(self, t: int, event: Event) -> Any:
@@ -244,34 +259,38 @@ class _Oracle:
             return
         self.closed_at = self.P
         if self.pipeline.time == "partition":
-            for key in list(self.busy.values()):
-                self._finish(key, [w for w in key.windows if w.end + self.pipeline.lateness_ms <= self.P])
+            if self.next_close <= self.P:
+                for key in list(self.busy.values()):
+                    self._finish(key, [w for w in key.windows if w.end + self.pipeline.lateness_ms <= self.P])
+                ends = (w.end for key in self.busy.values() for w in key.windows)
+                self.next_close = min(ends, default=math.inf) + self.pipeline.lateness_ms
             self.C = closed_through(self.pipeline.window, self.P - self.pipeline.lateness_ms)
             return
-        silent = [key for key in self.busy.values() if self.pipeline.idle_timeout_ms <= self.P - key.H]
-        for key in sorted(silent, key=lambda k: (k.H, k.heard)):
+        # R7: the longest silent come first.
+        silent = list(takewhile(lambda k: self.pipeline.idle_timeout_ms <= self.P - k.H, self.busy.values()))
+        for key in silent:
             key.C = max(w.end for w in key.windows)
             self._finish(key, list(key.windows))
 
-    def _advance(self, key: _Key, t: int) -> None:
+    def _advance(self, key: Key, t: int) -> None:
         key.K = max(key.K, t)
         self._finish(key, [w for w in key.windows if w.end + self.pipeline.lateness_ms <= key.K])
         key.C = max(key.C, closed_through(self.pipeline.window, key.K - self.pipeline.lateness_ms))
 
-    def _finish(self, key: _Key, windows: list[_Window]) -> None:
+    def _finish(self, key: Key, windows: list[OpenWindow]) -> None:
         for window in sorted(windows, key=lambda w: w.start):
-            self._write(key, window, final=True)
+            self.write(key, window, final=True)
             key.windows.remove(window)
         if not key.windows:
             self.busy.pop(key.values, None)
 
-    def _closed_through(self, key: _Key) -> Instant:
+    def _closed_through(self, key: Key) -> Instant:
         return self.C if self.pipeline.time == "partition" else key.C
 
-    def _hear(self, key: _Key) -> None:
+    def _hear(self, key: Key) -> None:
         key.H = self.P
-        self.heard += 1
-        key.heard = self.heard
+        if key.values in self.busy:
+            self.busy[key.values] = self.busy.pop(key.values)
 
     # What is written.
 
@@ -283,14 +302,19 @@ class _Oracle:
         self.result.ledger.dead_lettered += 1
         self.result.dead.append(Dead(self.offset, reason))
 
-    def _write(self, key: _Key, window: _Window, *, final: bool) -> None:
-        row: Row = dict(zip(self.pipeline.key, key.values, strict=True))
+    def write(self, key: Key, window: OpenWindow, *, final: bool) -> None:
+        """Note a row of the window as it is now."""
+        self.result.rows.append(self.row(key.values, window, final=final, offset=self.offset))
+
+    def row(self, values: tuple[Any, ...], window: OpenWindow, *, final: bool, offset: int) -> Row:
+        """Return a window's row as of an offset."""
+        row: Row = dict(zip(self.pipeline.key, values, strict=True))
         row["window_start"] = window.start
         row["window_end"] = window.end
-        row.update(aggregate(self.pipeline, window.events))
-        row["duplicates"] = window.duplicates
+        row.update(aggregate(self.pipeline, [held for held in window.events if held[0] <= offset]))
+        row["duplicates"] = sum(at <= offset for at in window.duplicates)
         row["final"] = final
         row["generation"] = self.generation
         row["source_partition"] = self.partition
-        row["source_offset"] = self.offset
-        self.result.rows.append(row)
+        row["source_offset"] = offset
+        return row
