@@ -1,6 +1,6 @@
 """One pipeline's state for one partition: events as columns in, result rows and late events as columns out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,7 +42,9 @@ class StageBatch:
 
 
 class Windows(Protocol):
-    """What tumbling, hopping and session windows have in common."""
+    """What tumbling, hopping and session windows have in common; ``ki`` is one row per key (`layout`)."""
+
+    ki: I64
 
     def process(
         self, inputs: Inputs, *, keys: int, record_keys: int, items: tuple[NDArray[np.uint8], I64]
@@ -82,18 +84,42 @@ class Aggregation:
 
         ``last_keys`` are the rows' key ids afterwards, ``last_offset`` the last offset handled.
         """
+        rows, late = self.fold(batch)
+        self.last_keys = rows.ints[:, k.O_KEY]
+        return self.columns(rows), late
+
+    def fold(self, batch: StageBatch) -> tuple[Rows, Late]:
+        """Fold a batch as `process` does; return the rows as the engine emits them (see `columns`)."""
         inputs = self._inputs(batch)
         rows, late = self.windows.process(
             inputs, keys=self._keys.count, record_keys=self._record_keys.count, items=self._items.arena()
         )
-        self.last_keys = rows.ints[:, k.O_KEY]
         if len(batch):
             self.last_offset = int(batch.offset[-1])
-        return self.columns(rows), late
+        return rows, late
 
     def open_rows(self, offset: int) -> dict[str, Column]:
         """Return early rows of all open windows as of ``offset``, for the end of a bounded run."""
-        return self.columns(self.windows.open_rows(offset, self._items.arena()))
+        return self.columns(self.still_open(offset))
+
+    def still_open(self, offset: int) -> Rows:
+        """Return what `open_rows` does as the engine emits it."""
+        return self.windows.open_rows(offset, self._items.arena())
+
+    def key_ids(self, columns: Sequence[Spans]) -> I64:
+        """Return the ids of keys, int64[n], one span column per key field; a key that is new gets one."""
+        return self._keys.ids(columns)
+
+    def key_columns(self, ids: I64) -> list[Spans]:
+        """Return the fields of the keys that have the given ids."""
+        return [self._keys.column(i, ids) for i in range(len(self.pipeline.key))]
+
+    def closed_for(self, ids: I64) -> I64:
+        """Return C of the keys that have the given ids, int64[n] (`layout.NEG`: nothing is closed)."""
+        if self.pipeline.time == "partition":
+            return np.full(len(ids), self.windows.closed_through, np.int64)
+        known = self.windows.ki[:, k.K_CLOSED]
+        return np.where(ids < len(known), known[np.minimum(ids, len(known) - 1)], k.NEG)
 
     def columns(self, rows: Rows) -> dict[str, Column]:
         """Return emitted rows as the columns of the result schema."""
