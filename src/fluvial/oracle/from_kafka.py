@@ -3,13 +3,17 @@
 import io
 import json
 import re
-from collections.abc import Callable, Sequence
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import fastavro
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 import fluvial.schemas.declarations as declarations
 from fluvial.oracle.oracle import run
@@ -18,6 +22,13 @@ from fluvial.oracle.records import OracleResult, Record
 Schema = Any
 Headers = Sequence[tuple[str, bytes | None]]
 SchemaById = Callable[[int], Schema]
+
+PATIENCE_SECONDS = 60.0
+NOT_FOUND = 404
+
+
+class RegistryAwayError(Exception):
+    """The registry does not answer, so that nothing can be said about a payload."""
 
 
 def ask_oracle(
@@ -57,39 +68,65 @@ def read_partition(
     brokers: str, schemas: SchemaById, topic: str, partition: int, *, reader: Schema | None = None
 ) -> list[Record]:
     """Return all committed records of a partition up to its present end."""
+    messages = read_messages({"bootstrap.servers": brokers}, topic, partition)
+    return [decode_message(message, schemas, reader) for message in messages]
+
+
+def read_messages(
+    connection: Mapping[str, Any], topic: str, partition: int, *, begin: int | None = None, until: int | None = None
+) -> Iterator[Message]:
+    """Yield the committed records of a partition from ``begin`` (its first) to ``until`` (its present end), not included.
+
+    ``connection`` is the part of librdkafka's configuration that says how to reach Kafka.
+
+    Raises:
+        KafkaException: Kafka does not answer for a minute, or the log does not reach back to ``begin``.
+    """
     consumer = Consumer(
         {
-            "bootstrap.servers": brokers,
+            **connection,
             "group.id": "oracle",
             "enable.auto.commit": False,
+            "auto.offset.reset": "error",
             "enable.partition.eof": True,
             "isolation.level": "read_committed",
+            "check.crcs": True,
         }
     )
-    records: list[Record] = []
     try:
-        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING if begin is None else begin)])
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
-            for message in consumer.consume(1_000, timeout=0.1):
+            messages = consumer.consume(1_000, timeout=0.1)
+            if messages:
+                deadline = time.monotonic() + PATIENCE_SECONDS
+            elif time.monotonic() > deadline:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{topic}[{partition}] does not answer"))
+            for message in messages:
                 error = message.error()
                 if error is None:
-                    records.append(
-                        decode(
-                            offset=message.offset(),
-                            timestamp=message.timestamp()[1],
-                            key=message.key(),
-                            value=message.value(),
-                            headers=message.headers() or [],
-                            schemas=schemas,
-                            reader=reader,
-                        )
-                    )
+                    if until is not None and message.offset() >= until:
+                        return
+                    yield message
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    return records
-                else:
+                    return
+                elif not error.retriable() and error.code() != KafkaError._ALL_BROKERS_DOWN:
                     raise KafkaException(error)
     finally:
         consumer.close()
+
+
+def decode_message(message: Message, schemas: SchemaById, reader: Schema | None) -> Record:
+    """Return one message of a topic of events as what it is."""
+    return decode(
+        offset=message.offset(),
+        timestamp=message.timestamp()[1],
+        key=message.key(),
+        value=message.value(),
+        headers=message.headers() or [],
+        schemas=schemas,
+        reader=reader,
+    )
 
 
 def decode(
@@ -104,25 +141,46 @@ def decode(
 ) -> Record:
     """Return one record as what it is: an event, a tick of either kind, or bad."""
     if value is None:
-        time = _number(headers, "fluvial-tick")
-        if time is None:
+        instant = _number(headers, "fluvial-tick")
+        if instant is None:
             return Record(offset, timestamp, "bad", key)
         upstream = _number(headers, "fluvial-upstream")
-        return Record(offset, timestamp, "tick" if key is None else "keyed_tick", key, None, time, upstream)
+        return Record(offset, timestamp, "tick" if key is None else "keyed_tick", key, None, instant, upstream)
     try:
-        return Record(offset, timestamp, "event", key, _event(value, schemas, reader))
+        return Record(offset, timestamp, "event", key, unframed(value, schemas, reader))
+    except RegistryAwayError:
+        raise
     except Exception:  # noqa: BLE001 (whatever a payload does to the decoder, it is a bad record)
         return Record(offset, timestamp, "bad", key)
 
 
-def registry(url: str) -> SchemaById:
-    """Return a function that asks a schema registry (Confluent's API) for a writer's schema by its id, once each."""
-    known: dict[int, Schema] = {}
+def registry(url: str, credentials: tuple[str, str] | None = None) -> SchemaById:
+    """Return a function that asks a schema registry (Confluent's API) for a writer's schema by its id, once each.
+
+    It raises a LookupError when there is none, and `RegistryAwayError` when the registry does not say.
+    """
+    known: dict[int, Schema | None] = {}
+
+    def ask(number: int) -> Schema | None:
+        request = Request(f"{url}/schemas/ids/{number}")  # noqa: S310
+        if credentials is not None:
+            request.add_header("Authorization", "Basic " + b64encode(":".join(credentials).encode()).decode())
+        try:
+            with urlopen(request, timeout=10) as response:  # noqa: S310
+                return parse(json.loads(json.load(response)["schema"]))
+        except HTTPError as e:
+            with e:
+                if e.code == NOT_FOUND:
+                    return None
+            raise RegistryAwayError(f"{url} answers {e.code} when asked for schema {number}") from None
+        except (OSError, HTTPException, ValueError) as e:
+            raise RegistryAwayError(f"{url} cannot be asked for schema {number}: {e}") from None
 
     def schema(number: int) -> Schema:
         if number not in known:
-            with urlopen(f"{url}/schemas/ids/{number}", timeout=10) as response:  # noqa: S310
-                known[number] = parse(json.loads(json.load(response)["schema"]))
+            known[number] = ask(number)
+        if known[number] is None:
+            raise LookupError(f"no schema {number}")
         return known[number]
 
     return schema
@@ -151,7 +209,12 @@ def _plain(schema: Any) -> Any:
     return schema
 
 
-def _event(value: bytes, schemas: SchemaById, reader: Schema | None) -> dict[str, Any]:
+def unframed(value: bytes, schemas: SchemaById, reader: Schema | None) -> dict[str, Any]:
+    """Return a value in Confluent's framing as a record of the reader's schema.
+
+    Raises:
+        Exception: of any kind, when it is none.
+    """
     if len(value) < 5 or value[0] != 0:
         raise ValueError("not framed")
     body = io.BytesIO(value[5:])
