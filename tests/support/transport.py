@@ -22,6 +22,10 @@ def fresh_topic(kafka: KafkaSettings, partitions: int = 1, **config: str) -> Ite
     name = f"test-{uuid.uuid4().hex[:12]}"
     admin = AdminClient(librdkafka_config(kafka))
     admin.create_topics([NewTopic(name, partitions, 1, config=config)])[name].result(30)
+    deadline = time.monotonic() + 30
+    while name not in admin.list_topics(timeout=30).topics:  # the controller knows it first
+        assert time.monotonic() < deadline, f"{name} does not appear"
+        time.sleep(0.02)
     try:
         yield name
     finally:

@@ -155,7 +155,8 @@ class BatchApp(faust.App):  # type: ignore[misc]
         expected = dict.fromkeys(agents) | {t.name: t.partitions for t in self.batch_topics}
         await asyncio.to_thread(_verify_topics, self.admin_config, expected)
         await asyncio.to_thread(compile_kernels)
-        await super().start()
+        if not self.should_stop:  # else its parts would be made, and nobody would stop them any more
+            await super().start()
 
 
 def _verify_topics(config: Mapping[str, Any], expected: Mapping[str, int | None]) -> None:

@@ -72,6 +72,12 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
             self.log.warning("The consumer did not leave its group: %r", e)
             await self._ensure_consumer()._client.close()
 
+    async def stop(self) -> None:
+        """Stop the thread; when it was never started, its loop is closed here, since no thread will do it."""
+        await super().stop()
+        if not self._thread_started.is_set():
+            self.thread_loop.close()
+
     def _stopped_set(self) -> None:
         # After a crash the thread may have ended, and closed its loop, before it is told to stop.
         with contextlib.suppress(RuntimeError):
