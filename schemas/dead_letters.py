@@ -7,9 +7,12 @@ import numpy as np
 
 from fluvial.errors import DeadLetterLimitError
 from fluvial.records import I64, RecordColumns, RowError
+from fluvial.schemas.topics import WRAPPED_BYTES
 from fluvial.transport.headers import all_headers
 
 WINDOW = 10_000
+# What a dead letter may take, uncompressed: its topic takes a little more, whatever the codec makes of it.
+ROOM_BYTES = WRAPPED_BYTES - (64 << 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,23 +24,35 @@ class DeadLetter:
 
 
 def dead_letters(records: RecordColumns, errors: list[RowError]) -> list[DeadLetter]:
-    """Return a dead letter per error."""
+    """Return a dead letter per error.
+
+    What would be too large for the dead-letter topic is left out, payload first: the record is in its own topic still.
+    """
     out = []
     for e in errors:
-        key = records.key.bytes_at(e.row)
+        key, payload, headers = records.key.bytes_at(e.row), records.value.bytes_at(e.row), all_headers(records, e.row)
+        sizes = [len(payload or b""), sum(len(n) + len(v or b"") for n, v in headers), 2 * len(key or b"")]
+        left_out = 0
+        if sum(sizes) > ROOM_BYTES:
+            payload, left_out = None, max(sizes[0], 1)
+        if sum(sizes[1:]) > ROOM_BYTES:
+            headers, left_out = [], left_out + sizes[1]
+        if sizes[2] > ROOM_BYTES:
+            key, left_out = None, left_out + sizes[2] // 2
         offset = int(records.offset[e.row])
         where = f"{records.topic}[{records.partition}]@{offset}"
         fields = {
-            "payload": records.value.bytes_at(e.row),
+            "payload": payload,
             "topic": records.topic,
             "partition": records.partition,
             "offset": offset,
             "key": key,
-            "headers": [{"name": name, "value": value} for name, value in all_headers(records, e.row)],
+            "headers": [{"name": name, "value": value} for name, value in headers],
             "timestamp": int(records.timestamp[e.row]),
             "stage": e.stage,
             "error_type": e.error_type,
             "error_message": f"cannot {e.stage} {where}: {e.message}; kept in {records.topic}.dead-letter",
+            "payload_left_out": left_out,
         }
         out.append(DeadLetter(key, fields))
     return out

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -19,6 +19,8 @@ EVENT_BYTES = 1 << 20
 # A dead letter is the untouched record and its story.
 WRAPPED_BYTES = 2 << 20
 CHECKPOINT_BYTES = 8 << 20
+# What was done about dead letters: one small record each, kept as long as the dead letters may be.
+HANDLED_TOPIC = "fluvial.dead-letters.handled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ def topic_specs(catalog: Catalog, kafka: KafkaSettings, worker_group: str) -> tu
         "segment.bytes": str(64 << 20),
     }
     specs.append(_spec(f"{worker_group}.checkpoints", kafka, checkpoints))
+    handled = _spec(HANDLED_TOPIC, kafka, {"cleanup.policy": "compact"})
+    specs.append(replace(handled, partitions=1))
     return tuple(specs)
 
 

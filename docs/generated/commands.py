@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from typer import Typer
 from typer.models import ArgumentInfo
 
 from fluvial.cli import build_app
@@ -45,12 +46,17 @@ class Command:
 
 
 def commands() -> list[Command]:
-    """Return every command in the order of the help."""
-    out = []
-    for registered in build_app().registered_commands:
+    """Return every command in the order of the help; those of a group have its name before theirs."""
+    return list(_commands(build_app(), ""))
+
+
+def _commands(app: Typer, group: str) -> Iterator[Command]:
+    for registered in app.registered_commands:
         assert registered.callback is not None
-        out.append(Command(registered.name or registered.callback.__name__, registered.callback))
-    return out
+        yield Command(group + (registered.name or registered.callback.__name__), registered.callback)
+    for inner in app.registered_groups:
+        assert inner.typer_instance is not None
+        yield from _commands(inner.typer_instance, f"{group}{inner.name or inner.typer_instance.info.name} ")
 
 
 def page() -> str:

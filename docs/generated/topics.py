@@ -29,6 +29,7 @@ A repeat is known by the first identity field that is not null; *+ time* says th
 | topic | holds | Avro record |
 |---|---|---|"""
 KEYS = """| `<worker.group>.checkpoints` | state of the processors; compacted | none: chunks and manifests |
+| `fluvial.dead-letters.handled` | which dead letters were redriven or discarded; compacted, one partition | none: JSON |
 
 Record keys: an event topic's is one text field (`sensor_id`, `author_id`); late events and dead letters keep the key of
 the source record; those of rekeyed and result topics are made of the key fields.

@@ -26,6 +26,8 @@ NAMES = frozenset(
         "checkpoint.between-chunks-and-manifest",  # all chunks are there, nothing names them
         "checkpoint.between-manifest-and-clean-up",  # the new one counts, the old one's chunks are still there
         "sink.between-write-and-commit",  # Cassandra has the rows, the offset is not committed
+        "dead-letters.before-commit",  # dead letters are sent and marked, the transaction is open
+        "dead-letters.after-commit",  # it is committed, nobody was told
         "publisher.before-delivery-report",  # Kafka may have the records, nobody was told
     }
 )

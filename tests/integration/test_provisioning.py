@@ -18,6 +18,7 @@ from fluvial.schemas.findings import Finding, Report
 from fluvial.schemas.provision import init
 from fluvial.schemas.registry import Registry
 from fluvial.schemas.sources import UnknownSchemaError
+from fluvial.schemas.topics import HANDLED_TOPIC
 from fluvial.settings import RegistrySettings, Settings
 from fluvial.transport.connection import librdkafka_config
 
@@ -109,7 +110,7 @@ def test_a_second_run_finds_everything_as_the_first_made_it(place: Place) -> Non
     result = f"fluvial.{place.table}"
     assert topics == {
         *(place.topic, f"{place.topic}.late", f"{place.topic}.dead-letter"),
-        *(result, f"{result}.dead-letter", f"{place.name}.checkpoints"),
+        *(result, f"{result}.dead-letter", f"{place.name}.checkpoints", HANDLED_TOPIC),
     }
 
 

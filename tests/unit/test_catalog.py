@@ -14,7 +14,7 @@ from fluvial.schemas.encoder import Encoder
 from fluvial.schemas.migrations import Migration, migrations_in, statements
 from fluvial.schemas.sources import SchemaMap
 from fluvial.schemas.tables import cql_type, table_spec
-from fluvial.schemas.topics import topic_specs
+from fluvial.schemas.topics import HANDLED_TOPIC, topic_specs
 from fluvial.settings import KafkaSettings
 from fluvial.stream_apps.shipped import DECLARATION, POSTS_BY_HASHTAG, SENSOR_MINUTE, TRENDING_HOUR
 
@@ -58,6 +58,8 @@ def test_each_topic_has_its_late_and_dead_letter_topics() -> None:
 def test_topics_are_provisioned_by_their_role() -> None:
     kafka = KafkaSettings(partitions=3, replication_factor=3, min_insync_replicas=2, retention_hours=1)
     specs = {s.name: s for s in topic_specs(CATALOG, kafka, "w")}
+    handled = specs.pop(HANDLED_TOPIC)
+    assert (handled.partitions, handled.config["cleanup.policy"]) == (1, "compact")
     assert {(s.partitions, s.replication_factor, s.config["min.insync.replicas"]) for s in specs.values()} == {
         (3, 3, "2")
     }

@@ -24,6 +24,8 @@ __all__ = ["Delivery", "OutRecord", "Publisher"]
 log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT_BYTES = 128 << 20
+# A dead letter wraps a record of its topic's largest size; librdkafka by itself stops at 1 MB, whatever a topic takes.
+MAX_RECORD_BYTES = 8 << 20
 CHUNK = 5_000
 DRAIN_SECONDS = 10.0
 POLL_SECONDS = 0.005
@@ -51,6 +53,7 @@ class Publisher:
             "linger.ms": 20,
             "message.timeout.ms": 120_000,
             "batch.size": 1_000_000,
+            "message.max.bytes": MAX_RECORD_BYTES,
             # Never the limit: `publish` waits for room first, and a full queue would let later records overtake.
             "queue.buffering.max.messages": 2 * max_in_flight + CHUNK,
             "queue.buffering.max.kbytes": (4 * MAX_IN_FLIGHT_BYTES) >> 10,

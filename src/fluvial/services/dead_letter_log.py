@@ -1,0 +1,164 @@
+"""Reading dead letters and the marks about them from Kafka, to their present ends."""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from fluvial.errors import SchemaError
+from fluvial.schemas.avro import DatumReader, load_schema
+from fluvial.schemas.catalog import DEAD_LETTER
+from fluvial.schemas.registry import Registry
+from fluvial.schemas.topics import HANDLED_TOPIC
+from fluvial.services.dead_letters import SUFFIX, DeadLetterError, Letter, Mark, Place, place_of_key
+from fluvial.settings import KafkaSettings
+from fluvial.transport.connection import librdkafka_config
+
+SILENCE_SECONDS = 30.0
+
+Bounds = dict[tuple[str, int], int]
+
+
+class DeadLetterLog:
+    """The dead letters of one Kafka and their marks. Blocking. ``unreadable`` counts what is none."""
+
+    def __init__(self, kafka: KafkaSettings, registry: Registry) -> None:
+        self._kafka = kafka
+        self._reader = DatumReader(load_schema(DEAD_LETTER), registry.by_id)
+        self.unreadable = 0
+
+    def topics(self, asked: Iterable[str] = ()) -> dict[str, int]:
+        """Return the topics that have a dead-letter topic (or those asked for), and that one's number of partitions.
+
+        Raises:
+            DeadLetterError: Kafka does not answer, or a topic has no dead-letter topic.
+        """
+        try:
+            known = AdminClient(librdkafka_config(self._kafka)).list_topics(timeout=SILENCE_SECONDS).topics
+        except KafkaException as e:
+            told = f"cannot reach Kafka at {self._kafka.brokers}: {e.args[0].str()}"
+            raise DeadLetterError(told, hint="is it up? `fluvial status`") from None
+        found = {n.removesuffix(SUFFIX): len(t.partitions) for n, t in sorted(known.items()) if n.endswith(SUFFIX)}
+        names = [n.removesuffix(SUFFIX) for n in asked]
+        for name in names:
+            if name not in found:
+                have = f"topics that have one: {', '.join(found)}" if found else "run `fluvial init`"
+                raise DeadLetterError(f"topic {name} has no dead-letter topic", hint=have)
+        return {n: found[n] for n in names} if names else found
+
+    def letters(
+        self, topics: Mapping[str, int], upto: Bounds | None = None, seen: Bounds | None = None
+    ) -> Iterator[Letter]:
+        """Yield every dead letter, repeats too; those of one record key in their order.
+
+        Notes in ``seen`` where each partition ended; given as ``upto`` later, nothing beyond it is read.
+
+        Raises:
+            DeadLetterError: Kafka does not answer.
+            RegistryUnavailableError: the registry does not.
+        """
+        for topic, partitions in topics.items():
+            for m in read_to_end(self._kafka, topic + SUFFIX, partitions, upto, seen):
+                letter = self._letter(m)
+                if letter is None:
+                    self.unreadable += 1
+                else:
+                    yield letter
+
+    def marks(self) -> dict[Place, Mark]:
+        """Return the newest mark of every place that has one.
+
+        Raises:
+            DeadLetterError: Kafka does not answer.
+        """
+        found: dict[Place, Mark] = {}
+        known = AdminClient(librdkafka_config(self._kafka)).list_topics(timeout=SILENCE_SECONDS).topics
+        if HANDLED_TOPIC not in known:
+            return found
+        for m in read_to_end(self._kafka, HANDLED_TOPIC, len(known[HANDLED_TOPIC].partitions)):
+            place, mark = place_of_key(m.key() or b""), parse_mark(m.value())
+            if place is not None and mark is not None:
+                found[place] = mark
+        return found
+
+    def _letter(self, m: Message) -> Letter | None:
+        value = m.value()
+        if value is None:
+            return None
+        try:
+            d = self._reader.read(value)
+        except SchemaError:
+            return None
+        return Letter(
+            Place(d["topic"], d["partition"], d["offset"], d["timestamp"]),
+            d["key"],
+            d["payload"],
+            tuple((h["name"], h["value"]) for h in d["headers"]),
+            d["stage"],
+            d["error_type"],
+            d["error_message"],
+            m.timestamp()[1],
+            d["payload_left_out"],
+        )
+
+
+def parse_mark(value: bytes | None) -> Mark | None:
+    """Return the mark that a record's value is, None when it is none."""
+    try:
+        m: Any = json.loads(value or b"")
+        return Mark(m["state"], int(m["at"]), str(m.get("reason", "")), int(m.get("times", 0)))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def mark_value(mark: Mark) -> bytes:
+    """Return the value of a mark's record."""
+    return json.dumps({"state": mark.state, "at": mark.at, "reason": mark.reason, "times": mark.times}).encode()
+
+
+def read_to_end(
+    kafka: KafkaSettings, topic: str, partitions: int, upto: Bounds | None = None, seen: Bounds | None = None
+) -> Iterator[Message]:
+    """Yield the committed records of a topic up to its present end; see `DeadLetterLog.letters` for the bounds.
+
+    Raises:
+        DeadLetterError: Kafka does not answer.
+    """
+    # The end of a partition is told by an event of its own: transaction markers make offsets that no record has.
+    config = librdkafka_config(kafka) | {
+        "group.id": "fluvial-dead-letters",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "enable.partition.eof": True,
+        "isolation.level": "read_committed",
+    }
+    consumer = Consumer(config)
+    try:
+        consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in range(partitions)])
+        unfinished = set(range(partitions))
+        heard = time.monotonic()
+        while unfinished:
+            messages = consumer.consume(1000, timeout=0.2)
+            heard = time.monotonic() if messages else heard
+            if time.monotonic() - heard > SILENCE_SECONDS:
+                told = f"{topic} did not answer for {SILENCE_SECONDS:.0f} s"
+                raise DeadLetterError(told, hint="is Kafka up? `fluvial status`")
+            for m in messages:
+                error = m.error()
+                at = (topic, m.partition() or 0)
+                if error is None:
+                    if upto is None or (m.offset() or 0) < upto.get(at, 0):
+                        yield m
+                    else:
+                        unfinished.discard(at[1])
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    unfinished.discard(at[1])
+                    if seen is not None:
+                        seen[at] = m.offset() or 0
+                elif error.fatal() or not error.retriable():
+                    raise DeadLetterError(f"cannot read {topic}: {error.str()}", hint="see `fluvial status`")
+    finally:
+        consumer.close()
