@@ -26,6 +26,7 @@ COMMAND_FILES = (
     "ticker",
     "query",
     "ledger",
+    "dead_letters",
     "settings",
 )
 
