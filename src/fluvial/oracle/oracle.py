@@ -49,6 +49,7 @@ class OpenWindow:
     identities: set[Any] = field(default_factory=set)
     duplicates: list[int] = field(default_factory=list)
     next_early: Instant = NEVER
+    early_at: int | None = None  # the offset of its newest early row
 
     @property
     def last(self) -> int:
@@ -304,6 +305,7 @@ class Oracle:
 
     def write(self, key: Key, window: OpenWindow, *, final: bool) -> None:
         """Note a row of the window as it is now."""
+        window.early_at = self.offset
         self.result.rows.append(self.row(key.values, window, final=final, offset=self.offset))
 
     def row(self, values: tuple[Any, ...], window: OpenWindow, *, final: bool, offset: int) -> Row:
