@@ -58,3 +58,7 @@ class SinkError(FluvialError):
 
 class DeadLetterLimitError(FluvialError):
     """So many records of a partition are bad that stopping is safer than setting them all aside."""
+
+
+class AuditError(FluvialError):
+    """An audit could not be made, so that nothing is known: neither that all is right nor that something is wrong."""
