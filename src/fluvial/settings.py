@@ -113,6 +113,33 @@ class SinkSettings(_Section):
     web_port: int | None = None
 
 
+class GatewaySettings(_Section):
+    """The ingest edge: gRPC and HTTP."""
+
+    http_url: str = Field("http://127.0.0.1:8070", description="where HTTP is served, and where clients find it")
+    grpc_target: str = Field("127.0.0.1:8071", description="where gRPC is served, and where clients find it")
+    auth: Literal["keys", "none"] = Field(
+        "keys", description="keys: API keys and JWTs; none: anyone, on a loopback address only"
+    )
+    keys_file: Path = Field(Path("fluvial-keys.json"), description="API keys, hashed; `fluvial keys` writes it")
+    jwt_public_key: str | None = Field(None, description="path of the PEM public key of the issuer of JWTs")
+    jwt_issuer: str | None = Field(None, description="the issuer that a JWT must name")
+    jwt_audience: str | None = Field(None, description="the audience that a JWT must name")
+    tls_cert: Path | None = Field(None, description="certificate chain, PEM; set, TLS is served")
+    tls_key: Path | None = Field(None, description="its private key, PEM")
+    tls_client_ca: Path | None = Field(
+        None, description="clients must show a certificate of this CA, PEM (mutual TLS), beside their key"
+    )
+    max_body_bytes: int = Field(8 << 20, ge=1024, description="largest batch, packed and unpacked")
+    max_in_flight: int = Field(100_000, ge=1, description="events that may wait for Kafka; more are told to come later")
+    ack_timeout_seconds: float = Field(
+        30.0, gt=0, description="how long a batch waits for Kafka before its outcome is called unknown"
+    )
+    window_bytes: int = Field(4 << 20, ge=1024, description="what one gRPC stream may have unacknowledged")
+    events_per_second: float = Field(0, ge=0, description="each key's rate, unless it has its own; 0 is any")
+    drain_seconds: float = Field(30.0, gt=0, description="how long requests may take to end after SIGTERM")
+
+
 class Settings(_Section):
     """All settings of one deployment."""
 
@@ -121,6 +148,7 @@ class Settings(_Section):
     cassandra: CassandraSettings = CassandraSettings()
     worker: WorkerSettings = WorkerSettings()
     sink: SinkSettings = SinkSettings()
+    gateway: GatewaySettings = GatewaySettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "text", "json"] = Field("auto", description="auto: text on a terminal, else JSON")
 

@@ -24,8 +24,11 @@ COMMAND_FILES = (
     "worker",
     "sink",
     "ticker",
+    "gateway",
+    "keys",
     "query",
     "ledger",
+    "archive",
     "dead_letters",
     "settings",
 )
