@@ -23,11 +23,13 @@ class Footer:
     """What a file says of itself.
 
     ``content`` is `RECORDS` or `EVENTS` (decoded). ``follows`` is where the archive ended when the file was begun: its
-    own ``first``, less where a gap was accepted, `NOTHING` where the archive begins.
+    own ``first``, less where a gap was accepted, `NOTHING` where the archive begins. ``topic_id`` is Kafka's, which
+    tells a topic from a later one of the same name; empty where the brokers give none.
     """
 
     content: str
     topic: str
+    topic_id: str
     partition: int
     first: int
     next: int
@@ -37,8 +39,9 @@ class Footer:
     def metadata(self) -> dict[str, str]:
         """Return it as Parquet's key-value metadata."""
         values: dict[str, Any] = {
-            "format": FORMAT, "content": self.content, "topic": self.topic, "partition": self.partition,
-            "first_offset": self.first, "next_offset": self.next, "follows_offset": self.follows, "records": self.rows,
+            "format": FORMAT, "content": self.content, "topic": self.topic, "topic_id": self.topic_id,
+            "partition": self.partition, "first_offset": self.first, "next_offset": self.next,
+            "follows_offset": self.follows, "records": self.rows,
         }  # fmt: skip
         return {_PREFIX + name: str(value) for name, value in values.items()}
 
@@ -89,8 +92,8 @@ def _footer(parquet: pq.ParquetFile, file: ArchiveFile, topic: str, partition: i
         found = {k.decode(): v.decode() for k, v in (parquet.metadata.metadata or {}).items()}
         said = {name.removeprefix(_PREFIX): value for name, value in found.items() if name.startswith(_PREFIX)}
         footer = Footer(
-            said["content"], said["topic"], int(said["partition"]), int(said["first_offset"]), int(said["next_offset"]),
-            int(said["follows_offset"]), int(said["records"]),
+            said["content"], said["topic"], said["topic_id"], int(said["partition"]), int(said["first_offset"]),
+            int(said["next_offset"]), int(said["follows_offset"]), int(said["records"]),
         )  # fmt: skip
     except (KeyError, ValueError):
         raise damaged(file, "its footer is not that of an archive's file") from None

@@ -13,7 +13,14 @@ import pyarrow.parquet as pq
 
 from fluvial.archive.cells import MAX_BYTES, RECORD, to_arrow
 from fluvial.archive.files import NOTHING, RECORDS, Footer, check_chain, opened, verify
-from fluvial.archive.layout import UNFINISHED_PREFIX, ArchiveFile, archived_files, file_name, partition_folder
+from fluvial.archive.layout import (
+    UNFINISHED_PREFIX,
+    ArchiveError,
+    ArchiveFile,
+    archived_files,
+    file_name,
+    partition_folder,
+)
 from fluvial.records import Mask, RecordColumns
 
 FILE_BYTES = 256 << 20
@@ -66,14 +73,21 @@ class PartitionWriter:
     finished when a process died is removed by the next writer, and written again. One writer per partition at a time.
     """
 
-    def __init__(self, directory: Path, topic: str, partition: int, *, file_bytes: int = FILE_BYTES) -> None:
+    def __init__(
+        self, directory: Path, topic: str, partition: int, *, topic_id: str = "", file_bytes: int = FILE_BYTES
+    ) -> None:
         """Find where the archive ends, and remove what was left unfinished.
 
+        ``topic_id`` is Kafka's; empty means that it is not known. ``file_bytes`` is about how much is in a file,
+        before compression.
+
         Raises:
-            ArchiveError: its files do not follow each other, or the last one is damaged.
+            ArchiveError: its files do not follow each other, the last one is damaged, or they are of another topic of
+                the same name.
         """
         self.topic = topic
         self.partition = partition
+        self._topic_id = topic_id
         self.next_offset: int | None = None
         self._folder = partition_folder(directory, topic, partition)
         self._file_bytes = file_bytes
@@ -85,7 +99,14 @@ class PartitionWriter:
         if files:
             check_chain(files, topic, partition)
             verify(files[-1])
-            opened(files[-1], topic, partition)[0].close()
+            parquet, footer = opened(files[-1], topic, partition)
+            parquet.close()
+            if topic_id and footer.topic_id and footer.topic_id != topic_id:
+                raise ArchiveError(
+                    f"{self._folder} is of an earlier topic {topic}, which was deleted: the ids are {footer.topic_id} "
+                    f"and {topic_id}",
+                    hint="archive the new topic into another directory",
+                )
             self.next_offset = self._follows = files[-1].next
         self._folder.mkdir(parents=True, exist_ok=True)
         for left in self._folder.glob(f"{UNFINISHED_PREFIX}*"):
@@ -95,8 +116,8 @@ class PartitionWriter:
         """Say where the first records come from: the log's first offset, or the one after a gap that was accepted."""
         self.next_offset = offset
 
-    def write(self, records: RecordColumns, log_append: Mask) -> None:
-        """Add the records that follow; a file that is large enough by then is finished.
+    def write(self, records: RecordColumns, log_append: Mask) -> ArchiveFile | None:
+        """Add the records that follow; a file that is large enough by then is finished, and returned.
 
         ``log_append`` is true where the broker set the timestamp.
         """
@@ -114,8 +135,12 @@ class PartitionWriter:
             if self._waiting_bytes >= GROUP_BYTES:
                 self._write_group(self._open.parquet)
         self.next_offset = records.next_offset
-        if self._open.bytes >= self._file_bytes:
-            self.finish_file()
+        return self.finish_file() if self._open.bytes >= self._file_bytes else None
+
+    @property
+    def unfinished(self) -> int:
+        """How many records are written but in no finished file yet."""
+        return self._open.rows if self._open else 0
 
     def finish_file(self) -> ArchiveFile | None:
         """Make what was written a finished file, durably; None when nothing was."""
@@ -124,7 +149,9 @@ class PartitionWriter:
         done, after = self._open, self.next_offset
         assert after is not None
         self._write_group(done.parquet)
-        footer = Footer(RECORDS, self.topic, self.partition, done.first, after, self._follows, done.rows)
+        footer = Footer(
+            RECORDS, self.topic, self._topic_id, self.partition, done.first, after, self._follows, done.rows
+        )
         done.parquet.add_key_value_metadata(footer.metadata())
         done.parquet.close()
         done.file.close()

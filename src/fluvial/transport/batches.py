@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 
-from fluvial.records import RecordColumns
+import numpy as np
+
+from fluvial.records import I64, Mask, RecordColumns
 
 
 class FetchedBatch:
@@ -17,7 +19,17 @@ class FetchedBatch:
     partition is ever committed.
     """
 
-    __slots__ = ("_acknowledge", "_columns", "first_offset", "held", "next_offset", "partition", "size_bytes", "topic")
+    __slots__ = (
+        "_acknowledge",
+        "_columns",
+        "_log_append_time",
+        "first_offset",
+        "held",
+        "next_offset",
+        "partition",
+        "size_bytes",
+        "topic",
+    )
 
     def __init__(
         self,
@@ -27,6 +39,7 @@ class FetchedBatch:
         next_offset: int,
         size_bytes: int,
         columns: Callable[[], RecordColumns],
+        log_append_time: Callable[[I64], Mask] | None = None,
     ) -> None:
         self.topic = topic
         self.partition = partition
@@ -35,6 +48,7 @@ class FetchedBatch:
         self.size_bytes = size_bytes
         self.held = False
         self._columns = columns
+        self._log_append_time = log_append_time
         self._acknowledge: Callable[[], None] | None = None
 
     def columns(self) -> RecordColumns:
@@ -47,10 +61,22 @@ class FetchedBatch:
         """
         return self._columns()
 
+    def log_append_time(self, offset: I64) -> Mask:
+        """Return at which of its records' offsets the timestamp is the broker's, not the producer's."""
+        if self._log_append_time is None:
+            return np.zeros(len(offset), np.bool_)
+        return self._log_append_time(offset)
+
     def handle(self) -> "FetchedBatch":
         """Return the same batch with a holding and an acknowledgement of its own: one per stream."""
         return FetchedBatch(
-            self.topic, self.partition, self.first_offset, self.next_offset, self.size_bytes, self._columns
+            self.topic,
+            self.partition,
+            self.first_offset,
+            self.next_offset,
+            self.size_bytes,
+            self._columns,
+            self._log_append_time,
         )
 
     def bind(self, acknowledge: Callable[[], None] | None) -> None:

@@ -1,4 +1,4 @@
-"""How a Kafka client is told to reach the brokers: one `KafkaSettings`, librdkafka's and Faust's ways to say it."""
+"""How a Kafka client is told to reach the brokers: one `KafkaSettings`, librdkafka's, aiokafka's and Faust's ways to say it."""
 
 import ssl
 from typing import Any
@@ -18,6 +18,23 @@ def librdkafka_config(kafka: KafkaSettings) -> dict[str, Any]:
             "sasl.mechanism": kafka.sasl_mechanism or "PLAIN",
             "sasl.username": username,
             "sasl.password": password,
+        }
+    return config
+
+
+def aiokafka_config(kafka: KafkaSettings) -> dict[str, Any]:
+    """Return the connection part of an aiokafka client's arguments."""
+    config: dict[str, Any] = {
+        "bootstrap_servers": bootstrap_servers(kafka),
+        "security_protocol": kafka.security_protocol,
+        "ssl_context": ssl_context(kafka),
+    }
+    if _uses_sasl(kafka):
+        username, password = _credentials(kafka)
+        config |= {
+            "sasl_mechanism": kafka.sasl_mechanism or "PLAIN",
+            "sasl_plain_username": username,
+            "sasl_plain_password": password,
         }
     return config
 

@@ -13,7 +13,7 @@ from aiokafka.consumer import fetcher as stock
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from fluvial.records import RecordColumns
+from fluvial.records import I64, Mask, RecordColumns
 from fluvial.transport.batches import FetchedBatch
 from fluvial.transport.parse import parse
 from fluvial.transport.walk import readable, walk
@@ -60,7 +60,11 @@ class BatchRecords:
         def columns() -> RecordColumns:
             return parse(tp.topic, tp.partition, first, raw, headers, chosen, after)
 
-        batch = FetchedBatch(tp.topic, tp.partition, first, after, len(raw), columns)
+        def log_append_time(offset: I64) -> Mask:
+            within = np.searchsorted(headers.base_offset, offset, side="right") - 1
+            return np.asarray(headers.log_append_time[within], np.bool_)
+
+        batch = FetchedBatch(tp.topic, tp.partition, first, after, len(raw), columns, log_append_time)
         timestamp = int(headers.max_timestamp[-1])
         return ConsumerRecord(tp.topic, tp.partition, after - 1, timestamp, 0, None, batch, None, -1, len(raw), ())
 
