@@ -22,6 +22,10 @@ _CHATTY = (
     "jgo",
     "httpx2",
     "httpcore2",
+    "httpx",
+    "httpcore",
+    "uvicorn",
+    "grpc",
 )
 
 

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from fluvial import __version__
+from fluvial.cli.console import print_error
 from fluvial.errors import FluvialError
 
 COMMAND_FILES = (
@@ -26,8 +27,11 @@ COMMAND_FILES = (
     "ticker",
     "gateway",
     "keys",
+    "push",
     "query",
     "ledger",
+    "audit",
+    "replay",
     "archive",
     "dead_letters",
     "settings",
@@ -57,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         build_app()(arguments)
     except FluvialError as e:
-        _print_error(e.message, e.hint)
+        print_error(e.message, e.hint)
         sys.exit(EXIT_FAILED)
 
 
@@ -76,11 +80,3 @@ def _fluvial(
 
     Begin with: fluvial up
     """
-
-
-def _print_error(message: str, hint: str) -> None:
-    typer.secho("Error: ", fg="red", bold=True, nl=False, err=True)
-    typer.echo(message, err=True)
-    if hint:
-        typer.secho("  Try: ", fg="yellow", nl=False, err=True)
-        typer.echo(hint, err=True)
