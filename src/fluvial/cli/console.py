@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import typer
+
 if TYPE_CHECKING:
     from fluvial.cluster.progress import Report, Step
 
@@ -92,3 +94,12 @@ def columns(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)).rstrip()
         for row in cells
     )
+
+
+def print_error(message: str, hint: str) -> None:
+    """Say on stderr what went wrong and what to do next."""
+    typer.secho("Error: ", fg="red", bold=True, nl=False, err=True)
+    typer.echo(message, err=True)
+    if hint:
+        typer.secho("  Try: ", fg="yellow", nl=False, err=True)
+        typer.echo(hint, err=True)

@@ -2,7 +2,7 @@
 
 import struct
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -93,7 +93,7 @@ class Comparison:
     def row(self, found: FoundRow) -> None:
         """Take a row of the table; the caller leaves out those whose keys or windows were not asked for."""
         row, now = found.columns, self._now
-        identity = tuple(row[name] for name in self.pipeline.key), row["window_start"]
+        identity = self.identity(found)
         self._seen.add(identity)
         partition, offset, generation = row["source_partition"], row["source_offset"], row["generation"]
         beyond = offset is None or offset >= now.covered.get(partition, 0)
@@ -125,11 +125,11 @@ class Comparison:
             self._count("not expected")
             self._differ(identity, "not expected", None, offset, None)
 
-    def finish(self, responsible: Collection[Identity] | None = None) -> None:
-        """Look for what should be there and was not given; ``responsible`` bounds that to some identities (a replica's)."""
+    def finish(self, owns: Callable[[Identity], bool] = lambda identity: True) -> None:
+        """Look for what should be there and was not given; ``owns`` says of which rows a replica has to have a copy."""
         early = (i for i, (_, window) in self._open.items() if window.early_at is not None)
         for identity in (*self._finals, *early):
-            if identity in self._seen or (responsible is not None and identity not in responsible):
+            if identity in self._seen or not owns(identity):
                 continue
             part = (self._finals.get(identity) or self._open[identity])[0]
             if identity in self._now.unsettled:
@@ -148,10 +148,9 @@ class Comparison:
                     wanted = self._open_row(identity, self._open[identity][1].early_at or 0)
                 self._differ(identity, "missing", None, None, wanted["source_offset"])
 
-    @property
-    def identities(self) -> Iterable[Identity]:
-        """The rows that should be there."""
-        return (*self._finals, *(i for i, (_, window) in self._open.items() if window.early_at is not None))
+    def identity(self, found: FoundRow) -> Identity:
+        """Return which row it is."""
+        return tuple(found.columns[name] for name in self.pipeline.key), found.columns["window_start"]
 
     def _compare_open(self, identity: Identity, found: FoundRow, part: Recompute, window: OpenWindow) -> None:
         offset = found.columns["source_offset"]
@@ -173,15 +172,11 @@ class Comparison:
             elif bits(value) != bits(found.columns[name]):
                 differences.append(("cell", name, found.columns[name], value))
         stamp = wanted["generation"] << OFFSET_BITS | wanted["source_offset"]
-        wrong = {name: at for name, at in found.written.items() if at is not None and at != stamp}
-        if (
-            wrong
-            and len(set(wrong.values())) == 1
-            and all(at in (None, *wrong.values()) for at in found.written.values())
-        ):
-            differences.append(("write timestamp", None, next(iter(wrong.values())), stamp))
+        stamps = {name: at for name, at in found.written.items() if at is not None}
+        if len(set(stamps.values())) == 1 and stamp not in stamps.values():
+            differences.append(("write timestamp", None, next(iter(stamps.values())), stamp))
         else:
-            differences.extend(("write timestamp", name, at, stamp) for name, at in wrong.items())
+            differences.extend(("write timestamp", name, at, stamp) for name, at in stamps.items() if at != stamp)
         differences += self._expiry(found, wanted)
         self.cells += len(wanted)
         self._count("different" if differences else "equal")
