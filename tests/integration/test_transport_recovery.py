@@ -10,6 +10,7 @@ from faust.types import TP
 from fluvial.errors import ProvisioningError, TransportError
 from fluvial.settings import KafkaSettings
 from fluvial.transport.app import BatchTopic, batch_app
+from fluvial.transport.available import FromAvailable, Gap, GapPolicy, OffsetsGoneError, Start
 from fluvial.transport.batches import FetchedBatch
 from fluvial.transport.connection import librdkafka_config
 from support.transport import (
@@ -31,6 +32,13 @@ pytestmark = [
 ]
 
 NONE = -1001
+
+
+def delete_before(kafka: KafkaSettings, name: str, offset: int) -> None:
+    """Delete records as retention does."""
+    admin = AdminClient(librdkafka_config(kafka))
+    for deleted in admin.delete_records([TopicPartition(name, 0, offset)]).values():
+        deleted.result(30)
 
 
 class BadDay(Exception):
@@ -223,9 +231,7 @@ async def test_batches_finished_out_of_order_commit_only_the_finished_prefix(kaf
 async def test_a_position_whose_records_are_deleted_stops_the_worker_with_an_explanation(kafka: KafkaSettings) -> None:
     with fresh_topic(kafka) as name:
         produce(kafka, name, [b"%d" % i for i in range(10)])
-        admin = AdminClient(librdkafka_config(kafka))
-        for deleted in admin.delete_records([TopicPartition(name, 0, 6)]).values():
-            deleted.result(30)
+        delete_before(kafka, name, 6)
 
         async def positions(tps: frozenset[TP]) -> dict[TP, int]:
             return {TP(name, 0): 4}
@@ -238,8 +244,58 @@ async def test_a_position_whose_records_are_deleted_stops_the_worker_with_an_exp
                 pass
 
         error = await failure_of(app)
-        assert isinstance(error, TransportError)
-        assert "2 offsets were deleted unread" in str(error)
+        assert isinstance(error, OffsetsGoneError)
+        assert "2 offsets were deleted unread; what is left begins at 20" in str(error)
+        [gap] = error.gaps
+        assert (gap.wanted, gap.first, gap.end) == (4, 6, 10)
+
+
+async def test_a_gap_that_is_accepted_is_told_and_reading_goes_on_after_it(kafka: KafkaSettings) -> None:
+    with fresh_topic(kafka) as name:
+        produce(kafka, name, [b"%d" % i for i in range(10)])
+        delete_before(kafka, name, 6)
+        skipped: list[Gap] = []
+
+        async def on_skipped(gap: Gap) -> None:
+            skipped.append(gap)
+
+        async def positions(tps: frozenset[TP]) -> dict[TP, Start]:
+            return {TP(name, 0): Start(2, required=4)}
+
+        gaps = GapPolicy(FromAvailable([f"{name}:0@4"]), on_skipped)
+        app = app_for(kafka, name, group := group_id(), positions=positions, gaps=gaps)
+        seen: list[int] = []
+
+        @app.agent(app.batch_topic(name))
+        async def collect(stream):
+            async for batch in stream:
+                seen.extend(batch.columns().offset.tolist())
+
+        async with running(app):
+            await eventually(lambda: committed(kafka, group, name) == [10])
+        assert seen == [6, 7, 8, 9]
+        assert [(g.wanted, g.first, g.lost) for g in skipped] == [(4, 6, 2)]
+
+
+async def test_what_is_not_required_may_be_gone(kafka: KafkaSettings) -> None:
+    with fresh_topic(kafka) as name:
+        produce(kafka, name, [b"%d" % i for i in range(10)])
+        delete_before(kafka, name, 6)
+
+        async def positions(tps: frozenset[TP]) -> dict[TP, Start]:
+            return {TP(name, 0): Start(0, required=8)}
+
+        app = app_for(kafka, name, group := group_id(), positions=positions)
+        seen: list[int] = []
+
+        @app.agent(app.batch_topic(name))
+        async def collect(stream):
+            async for batch in stream:
+                seen.extend(batch.columns().offset.tolist())
+
+        async with running(app):
+            await eventually(lambda: committed(kafka, group, name) == [10])
+        assert seen == [6, 7, 8, 9]
 
 
 async def test_a_committed_offset_that_is_gone_does_not_matter_where_the_app_has_a_position(
@@ -251,9 +307,7 @@ async def test_a_committed_offset_that_is_gone_does_not_matter_where_the_app_has
         reader = Consumer(librdkafka_config(kafka) | {"group.id": group})
         reader.commit(offsets=[TopicPartition(name, 0, 2)], asynchronous=False)
         reader.close()
-        admin = AdminClient(librdkafka_config(kafka))
-        for deleted in admin.delete_records([TopicPartition(name, 0, 6)]).values():
-            deleted.result(30)
+        delete_before(kafka, name, 6)
 
         async def positions(tps: frozenset[TP]) -> dict[TP, int]:
             await asyncio.sleep(1)  # long enough for a client that starts by itself to run into the gap
@@ -287,7 +341,7 @@ async def test_a_position_beyond_the_end_stops_the_worker_with_an_explanation(ka
 
         error = await failure_of(app)
         assert isinstance(error, TransportError)
-        assert "has no offset 1000000; it has the offsets 0 to 0 now" in str(error)
+        assert "from offset 1000000, but the log has the offsets 0 to 0 now: it was truncated" in str(error)
 
 
 async def test_a_missing_topic_or_another_partition_count_is_refused_at_start(kafka: KafkaSettings) -> None:

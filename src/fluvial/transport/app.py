@@ -37,6 +37,7 @@ from yarl import URL
 
 from fluvial.errors import ProvisioningError, TransportError
 from fluvial.settings import KafkaSettings
+from fluvial.transport.available import GapPolicy, Start
 from fluvial.transport.connection import bootstrap_servers, librdkafka_config, ssl_context
 from fluvial.transport.fetch import compile_kernels
 from fluvial.transport.stream import AckOnResume, BatchesTopic, BatchSchema, FailStopAgent, StrictEvent, StrictTopic
@@ -46,7 +47,7 @@ MAX_PARTITIONS = 1024
 
 log = logging.getLogger(__name__)
 
-Positions = Callable[[frozenset[TP]], Awaitable[Mapping[TP, int]]]
+Positions = Callable[[frozenset[TP]], Awaitable[Mapping[TP, int | Start]]]
 Revoked = Callable[[frozenset[TP]], Awaitable[None]]
 
 
@@ -80,6 +81,8 @@ class BatchApp(faust.App):  # type: ignore[misc]
     batch_topic_names: frozenset[str] = frozenset()
     positions: Positions | None = None
     on_revoked: Revoked | None = None
+    gaps: GapPolicy = GapPolicy()
+    kafka: KafkaSettings = KafkaSettings()
     drain_seconds: float = 30.0
     fetch_options: FetchOptions = FetchOptions(2 << 20)
     buffered_batches: int = 8
@@ -185,6 +188,7 @@ def batch_app(
     topics: Sequence[BatchTopic],
     positions: Positions | None = None,
     on_revoked: Revoked | None = None,
+    gaps: GapPolicy | None = None,
     instance_id: str | None = None,
     web_port: int | None = None,
     stall_seconds: float = 120.0,
@@ -198,7 +202,10 @@ def batch_app(
     topics; it returns the offset to read next, per partition. A partition that it leaves out is read from its earliest
     available record. None stands for the group's committed offsets (earliest where there is none). It is also awaited
     when nothing changed for a partition since the last assignment (Kafka's eager protocol reassigns all): state that is
-    still in memory is still valid, so returning its offset saves the reload.
+    still in memory is still valid, so returning its offset saves the reload. A `Start` tells where to read from what
+    must still be there: state of several ages reads from the oldest, and parts that begin with the log need none of it.
+
+    ``gaps`` says what happens where the log does not have an offset that is to be read. By itself the app stops.
 
     ``on_revoked`` is awaited with the partitions that may go to another worker, and at shutdown, when no agent is
     inside an unheld batch; what it acknowledges is still committed. It has ``drain_seconds``.
@@ -216,7 +223,8 @@ def batch_app(
 
     Raises:
         ProvisioningError: when the app starts: a topic does not exist or has another partition count.
-        TransportError: ends the running app: an offset is out of range, a partition is stalled, a drain took too long.
+        OffsetsGoneError: ends the running app: the log does not have what is to be read next.
+        TransportError: ends the running app: a partition is stalled, a drain took too long.
     """
     servers = bootstrap_servers(kafka)
     app = BatchApp(
@@ -259,6 +267,8 @@ def batch_app(
     app.batch_topic_names = frozenset(t.name for t in topics)
     app.positions = positions
     app.on_revoked = on_revoked
+    app.gaps = gaps or GapPolicy()
+    app.kafka = kafka
     app.stall_seconds = stall_seconds
     app.drain_seconds = drain_seconds
     app.fetch_options = FetchOptions(fetch_bytes)

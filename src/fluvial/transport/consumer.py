@@ -16,9 +16,11 @@ from faust.types.tuples import ack_lock
 from mode.utils.futures import notify
 
 from fluvial.errors import FluvialError, TransportError
+from fluvial.transport.available import Gap, Start
 from fluvial.transport.batches import FetchedBatch
 from fluvial.transport.consumer_thread import ConsumerThread, RebalanceListener
 from fluvial.transport.intervals import FinishedPrefix
+from fluvial.transport.positions import LOOK_SECONDS, told, where_to_read
 from fluvial.transport.watchdog import Reading
 
 # What a drain gives the last commit: a hint for lag tools where positions come from checkpoints.
@@ -76,27 +78,20 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
         """Seek to the app's positions (batch topics) or the committed ones, and return them all.
 
         Raises:
-            TransportError: a position is older than the earliest record that is left.
+            OffsetsGoneError: a position is older than the earliest record that is left.
         """
         assigned = self.assignment()
         if not assigned:
             return {}
-        ask: Callable[[frozenset[TP]], Awaitable[Mapping[TP, int]]] | None = self.app.positions
+        ask: Callable[[frozenset[TP]], Awaitable[Mapping[TP, int | Start]]] | None = self.app.positions
         ours = frozenset(tp for tp in assigned if ask is not None and tp.topic in self.app.batch_topic_names)
-        wanted: dict[TP, int] = {}
+        wanted: dict[TP, int | Start] = {}
         if ask is not None and ours:
-            wanted |= {ensure_TP(tp): int(offset) for tp, offset in (await ask(ours)).items() if tp in ours}
+            wanted |= {ensure_TP(tp): at for tp, at in (await ask(ours)).items() if tp in ours}
         if assigned - ours:
             wanted |= await self._thread.committed(assigned - ours)
-        earliest = {ensure_TP(tp): at for tp, at in (await self.earliest_offsets(*assigned)).items()}
-        for tp, offset in wanted.items():
-            if offset < earliest[tp]:
-                raise TransportError(
-                    f"{tp.topic}[{tp.partition}] must be read on from offset {offset}, but its earliest record left is "
-                    f"{earliest[tp]}: {earliest[tp] - offset} offsets were deleted unread",
-                    hint="raise the topic's retention; to go on without them, delete the group's checkpoint or offsets",
-                )
-        positions = earliest | wanted
+        bounds = await self._bounds(*assigned)
+        positions = await where_to_read({tp: wanted.get(tp) for tp in assigned}, bounds, self.app.gaps, self.app.kafka)
         await self._thread.seek_all(positions)
         return positions
 
@@ -219,21 +214,24 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
             error = e if isinstance(e, FluvialError) else TransportError(f"reading from Kafka failed: {e!r}")
             await self.app.fail_stop(error)
 
+    async def _bounds(self, *tps: TP) -> dict[TP, tuple[int, int]]:
+        first = {ensure_TP(tp): at for tp, at in (await self.earliest_offsets(*tps)).items()}
+        end = {ensure_TP(tp): at for tp, at in (await self.highwaters(*tps)).items()}
+        return {tp: (first[tp], end[tp]) for tp in first}
+
     async def _out_of_range(self, error: OffsetOutOfRangeError) -> TransportError:
-        [(tp, offset)] = error.args[0].items()
-        bounds = "; its bounds could not be read"
+        [(at, offset)] = error.args[0].items()
+        tp = ensure_TP(at)
         try:
-            async with asyncio.timeout(10):
-                earliest = (await self.earliest_offsets(tp))[tp]
-                latest = (await self.highwaters(tp))[tp]
-                bounds = f"; it has the offsets {earliest} to {latest - 1} now"
+            async with asyncio.timeout(LOOK_SECONDS):
+                first, end = (await self._bounds(tp))[tp]
         except Exception as e:  # noqa: BLE001 — only completes another error's text
             self.log.warning("cannot read the bounds of %s: %r", tp, e)
-        return TransportError(
-            f"{tp.topic}[{tp.partition}] has no offset {offset}{bounds}",
-            hint="records were deleted unread, or the topic was created anew: then raise the generation; "
-            "nothing is skipped by itself",
-        )
+            return TransportError(
+                f"{tp.topic}[{tp.partition}] has no offset {offset}; its bounds could not be read",
+                hint="start again: it is told then what the log has",
+            )
+        return await told([Gap(tp.topic, tp.partition, offset, first, end)], self.app.gaps, self.app.kafka)
 
     async def readings(self) -> dict[TP, Reading]:
         """Return where every positioned partition stands, asking the brokers for the ends."""
