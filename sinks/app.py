@@ -18,11 +18,13 @@ from fluvial.records import RecordColumns, RowError, Spans
 from fluvial.schemas.decoder import Decoder
 from fluvial.schemas.sources import RegistryUnavailableError
 from fluvial.settings import CassandraSettings, KafkaSettings, SinkSettings
+from fluvial.sinks.gaps import choices
 from fluvial.sinks.rows import Owner, RowBatches, TablePlan, row_batches, usable
 from fluvial.sinks.tables import plan_table, replica_owner
 from fluvial.sinks.targets import Target
 from fluvial.sinks.writer import CassandraWriter
 from fluvial.transport.app import BatchApp, BatchTopic, batch_app
+from fluvial.transport.available import FromAvailable, GapPolicy
 from fluvial.transport.batches import FetchedBatch
 from fluvial.transport.publisher import OutRecord, Publisher
 
@@ -73,9 +75,12 @@ class Sink:
         session: Any,
         topics: Sequence[SinkTopic],
         *,
+        from_available: FromAvailable | None = None,
         wall_ms: Callable[[], int] = lambda: int(time.time() * 1000),
     ) -> None:
         """Check the tables and prepare their statements; take over the session. Blocks.
+
+        ``from_available`` says after which gaps in the log the sink may go on.
 
         Raises:
             SinkError: a table is missing or another than declared, or has other columns than its rows.
@@ -106,6 +111,7 @@ class Sink:
             kafka,
             topics=[BatchTopic(name) for name in self._topics],
             on_revoked=self._on_revoked,
+            gaps=GapPolicy(from_available or FromAvailable(), hint=choices, rereads=True),
             instance_id=settings.instance_id,
             web_port=settings.web_port,
             fetch_bytes=FETCH_BYTES,

@@ -71,6 +71,7 @@ class PartitionStage:
         self.dead_lettered = 0
         self.records = 0
         self.ticks = 0
+        self.skipped = 0
         self.rekeyers = [Component(f"rekey:{r.topic}", fingerprint(r), EventRekeyer(r, partition)) for r in plan.rekeys]
         self.aggregations: list[tuple[Component, Aggregation, list[ResultRekeyer]]] = []
         for p in plan.pipelines:
@@ -90,6 +91,23 @@ class PartitionStage:
     def next_offset(self) -> int:
         """The offset to read next: the least that any part still has to see."""
         return min(c.next_offset for c in self.components)
+
+    @property
+    def required_offset(self) -> int | None:
+        """The least offset that must still be in the log; None when no part has seen any of it."""
+        return min((c.next_offset for c in self.components if c.next_offset), default=None)
+
+    @property
+    def newest_ms(self) -> int | None:
+        """The event time (epoch ms) that the partition has come to; None before the first event or tick."""
+        times = [a.windows.partition_time for _, a, _ in self.aggregations]
+        return max((t for t in times if t > k.NEG), default=None)
+
+    def skip(self, lost: int, first: int) -> None:
+        """Go on at offset ``first``, ``lost`` offsets after the one that was required: a person has chosen that."""
+        self.skipped += lost
+        for c in self.components:
+            c.next_offset = max(c.next_offset, first)
 
     def process(self, records: RecordColumns) -> StageOutput:
         """Handle the records that follow; parts that have seen some of them already skip those.
@@ -139,9 +157,17 @@ class PartitionStage:
         return StageOutput(rows=rows)
 
     def ledger(self) -> dict[str, dict[str, int]]:
-        """Return, per pipeline, where every record went: records = ticks + aggregated + duplicates + late + dead-lettered."""
+        """Return, per pipeline, where every record went: records = ticks + aggregated + duplicates + late + dead-lettered.
+
+        ``skipped`` are offsets that were deleted from the log before they were read; they are not among the records.
+        """
         return {
-            a.pipeline.name: {"records": self.records, **a.windows.counts, "dead_lettered": self.dead_lettered}
+            a.pipeline.name: {
+                "records": self.records,
+                **a.windows.counts,
+                "dead_lettered": self.dead_lettered,
+                "skipped": self.skipped,
+            }
             for _, a, _ in self.aggregations
         }
 
@@ -157,7 +183,8 @@ class PartitionStage:
             parts[c.name] = _snapshot(c, arrays)
         return {
             "topic": self.plan.topic, "partition": self.partition, "generation": self._generation, "records": self.records,
-            "ticks": self.ticks, "dead_lettered": self.dead_lettered, "ledger": self.ledger(), "components": parts,
+            "ticks": self.ticks, "dead_lettered": self.dead_lettered, "skipped": self.skipped,
+            "ledger": self.ledger(), "components": parts,
         }  # fmt: skip
 
     def restore(self, snapshot: Mapping[str, Any]) -> list[str]:
@@ -173,6 +200,7 @@ class PartitionStage:
                 f"a checkpoint of {theirs} is not one of {mine}", hint="use the worker's own checkpoints"
             )
         self.records, self.ticks, self.dead_lettered = (int(snapshot[f]) for f in ("records", "ticks", "dead_lettered"))
+        self.skipped = int(snapshot.get("skipped", 0))
         missing = []
         forwards_of = {c.name: forwards for c, _, forwards in self.aggregations}
         for c in self.components:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,10 +18,12 @@ from fluvial.settings import KafkaSettings, WorkerSettings
 from fluvial.stream_apps import outputs
 from fluvial.stream_apps.checkpoint_format import pack
 from fluvial.stream_apps.checkpoints import CheckpointStore, Place
+from fluvial.stream_apps.gaps import choices
 from fluvial.stream_apps.outputs import Columns, Records, Writers
 from fluvial.stream_apps.plan import TopicPlan
 from fluvial.stream_apps.stage import PartitionStage
 from fluvial.transport.app import BatchApp, BatchTopic, batch_app
+from fluvial.transport.available import FromAvailable, Gap, GapPolicy, Start
 from fluvial.transport.batches import FetchedBatch
 from fluvial.transport.publisher import Delivery, Publisher
 
@@ -55,11 +57,12 @@ class Worker:
         decoders: Mapping[str, Decoder],
         writers: Writers,
         partitions: Mapping[str, int],
+        from_available: FromAvailable | None = None,
     ) -> None:
         """Prepare a worker; nothing connects before the app starts.
 
         ``plans`` and ``decoders`` are by topic, ``partitions`` the partition counts of the source, rekeyed and
-        checkpoint topics.
+        checkpoint topics, ``from_available`` says after which gaps in the log to go on.
         """
         self._kafka = kafka
         self._settings = settings
@@ -80,6 +83,7 @@ class Worker:
             topics=[BatchTopic(t, partitions[t]) for t in plans],
             positions=self._positions,
             on_revoked=self._on_revoked,
+            gaps=GapPolicy(from_available or FromAvailable(), self._on_skipped, self._choices),
             instance_id=settings.instance_id,
             web_port=settings.web_port,
             stall_seconds=settings.stall_seconds,
@@ -173,7 +177,7 @@ class Worker:
         finally:
             self._room.release()
 
-    async def _positions(self, tps: frozenset[TP]) -> Mapping[TP, int]:
+    async def _positions(self, tps: frozenset[TP]) -> Mapping[TP, Start]:
         await self._publishing()
         for tp in [tp for tp in self._held if tp not in tps]:
             del self._held[tp]
@@ -201,7 +205,17 @@ class Worker:
                 "checkpoint" if snapshot else "no checkpoint",
             )
         self.assigned.set()
-        return {tp: h.stage.next_offset for tp, h in self._held.items() if h.stage.next_offset > 0}
+        needed = {tp: h.stage.required_offset for tp, h in self._held.items()}
+        return {tp: Start(self._held[tp].stage.next_offset, at) for tp, at in needed.items() if at is not None}
+
+    async def _on_skipped(self, gap: Gap) -> None:
+        held = self._held[TP(gap.topic, gap.partition)]
+        held.stage.skip(gap.lost, gap.first)
+        await self._checkpoint(held)
+
+    def _choices(self, gaps: Sequence[Gap]) -> str:
+        newest = {tp: h.stage.newest_ms for tp, h in self._held.items()}
+        return choices(gaps, {tp: ms for tp, ms in newest.items() if ms is not None}, self._settings.generation)
 
     async def _on_revoked(self, tps: frozenset[TP]) -> None:
         for held in [self._held[tp] for tp in tps if tp in self._held]:

@@ -27,8 +27,9 @@ def ledger(
 ) -> None:
     """Show where every record went: records = ticks + aggregated + duplicates + late + dead-lettered.
 
-    The numbers are those of the workers' newest checkpoints; BEHIND counts what is in the log after them. The exit code is
-    1 when something does not add up.
+    The numbers are those of the workers' newest checkpoints; BEHIND counts what is in the log after them, SKIPPED
+    (shown where there is any) offsets that retention deleted before they were read, and that a person chose to go on
+    without. The exit code is 1 when something does not add up.
 
     Example: fluvial ledger --by-partition
     """
@@ -50,17 +51,18 @@ def ledger(
 def _table(lines: "list[LedgerLine]", by_partition: bool) -> None:
     rows: dict[str, list[int]] = {}
     wrong: set[str] = set()
+    shown = (*COLUMNS, "skipped") if any(line.skipped for line in lines) else COLUMNS
     for line in lines:
         name = f"{line.pipeline}  {line.topic}" + (f"[{line.partition}]" if by_partition else "")
-        row = rows.setdefault(name, [0] * (len(COLUMNS) + 1))
-        for i, value in enumerate([*(getattr(line, c) for c in COLUMNS), line.end - line.covered]):
+        row = rows.setdefault(name, [0] * (len(shown) + 1))
+        for i, value in enumerate([*(getattr(line, c) for c in shown), line.end - line.covered]):
             row[i] += value
         if not line.adds_up:
             wrong.add(name)
     if not rows:
         typer.echo("No checkpoint yet: run `fluvial worker` or `fluvial run`.", err=True)
         return
-    titles = [*(c.upper().replace("_", "-") for c in COLUMNS), "BEHIND", "ADDS UP"]
+    titles = [*(c.upper().replace("_", "-") for c in shown), "BEHIND", "ADDS UP"]
     width = max(len(n) for n in [*rows, "PIPELINE  TOPIC"])
     typer.echo(f"{'PIPELINE  TOPIC':<{width}}" + "".join(f"{t:>15}" for t in titles))
     for name, row in rows.items():

@@ -17,6 +17,12 @@ def run(
     pipelines: Annotated[
         str | None, typer.Option(help="Run only these pipelines (and what feeds them), comma separated.")
     ] = None,
+    from_available: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Go on where records were deleted unread: TOPIC:PARTITION, TOPIC:PARTITION@OFFSET or all; for this start."
+        ),
+    ] = None,
 ) -> None:
     """Aggregate events and write the results to Cassandra, all in one process.
 
@@ -31,6 +37,7 @@ def run(
     from fluvial.cli.settings import settings_for
     from fluvial.services.declared import load_catalog
     from fluvial.services.together import run_together, run_until_caught_up
+    from fluvial.transport.available import FromAvailable
 
     settings = settings_for({"worker.pipelines": pipelines})
     catalog = load_catalog(settings.worker)
@@ -38,4 +45,4 @@ def run(
         with progress() as report:
             asyncio.run(run_until_caught_up(settings, catalog, report))
     else:
-        asyncio.run(run_together(settings, catalog))
+        asyncio.run(run_together(settings, catalog, FromAvailable(from_available or ())))

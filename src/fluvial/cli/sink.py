@@ -16,6 +16,12 @@ def sink(
         bool | None, typer.Option("--raw-readings/--no-raw-readings", help="Also write every reading.")
     ] = None,
     instance_id: Annotated[str | None, typer.Option(help="Static group membership: this sink's lasting name.")] = None,
+    from_available: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Go on where rows were deleted unread: TOPIC:PARTITION, TOPIC:PARTITION@OFFSET or all; for this start."
+        ),
+    ] = None,
 ) -> None:
     """Write results to Cassandra: whole rows that converge, acknowledged to Kafka after Cassandra has them.
 
@@ -31,15 +37,17 @@ def sink(
     from fluvial.services.declared import load_catalog
     from fluvial.services.running import run_apps
     from fluvial.services.sinking import build_sink
+    from fluvial.transport.available import FromAvailable
 
     settings = settings_for(
         {"worker.pipelines": pipelines, "sink.raw_readings": raw_readings, "sink.instance_id": instance_id}
     )
     catalog = load_catalog(settings.worker)
+    chosen = FromAvailable(from_available or ())
 
     async def run() -> None:
         with Registry(settings.registry) as registry:
-            built = build_sink(settings, catalog, registry)
+            built = build_sink(settings, catalog, registry, chosen)
             try:
                 await run_apps([built.app])
             finally:

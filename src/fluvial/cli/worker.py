@@ -20,6 +20,12 @@ def worker(
     instance_id: Annotated[
         str | None, typer.Option(help="Static group membership: this worker's lasting name.")
     ] = None,
+    from_available: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Go on where events were deleted unread: TOPIC:PARTITION, TOPIC:PARTITION@OFFSET or all; for this start."
+        ),
+    ] = None,
 ) -> None:
     """Aggregate events in event time: source topics to result topics, exact through any restart.
 
@@ -34,14 +40,16 @@ def worker(
     from fluvial.services.declared import load_catalog
     from fluvial.services.processors import build_worker
     from fluvial.services.running import run_apps
+    from fluvial.transport.available import FromAvailable
 
     settings = settings_for(
         {"worker.pipelines": pipelines, "worker.generation": generation, "worker.instance_id": instance_id}
     )
     catalog = load_catalog(settings.worker)
+    chosen = FromAvailable(from_available or ())
 
     async def run() -> None:
         with Registry(settings.registry) as registry:
-            await run_apps([build_worker(settings, catalog, registry).app])
+            await run_apps([build_worker(settings, catalog, registry, chosen).app])
 
     asyncio.run(run())

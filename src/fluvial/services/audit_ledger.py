@@ -68,6 +68,8 @@ def judge(
         notes.append(f"the log begins at {log.begin:,} now: what was before cannot be counted again")
     if log.gaps > 0:
         notes.append(f"{log.gaps:,} offsets hold no record (transaction markers, compaction)")
+    if ledger.skipped:
+        notes.append(f"{ledger.skipped:,} offsets were deleted before they were read, and skipped as was chosen")
     notes.extend(f"{kept.topic} has lost its oldest records to retention" for kept in (late, dead) if kept.cut)
     return AuditedLine(*place, ledger, log, late, dead, tuple(problems), tuple(notes))
 

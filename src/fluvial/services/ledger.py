@@ -26,6 +26,8 @@ class LedgerLine:
     duplicates: int
     late: int
     dead_lettered: int
+    # Offsets that were deleted from the log before they were read: not among the records.
+    skipped: int = 0
 
     @property
     def adds_up(self) -> bool:

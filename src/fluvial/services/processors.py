@@ -10,10 +10,15 @@ from fluvial.settings import Settings
 from fluvial.stream_apps.outputs import Writers
 from fluvial.stream_apps.plan import TopicPlan, chosen, plan_topics
 from fluvial.stream_apps.worker import Worker, checkpoint_topic
+from fluvial.transport.available import FromAvailable
 
 
-def build_worker(settings: Settings, catalog: Catalog, registry: Registry) -> Worker:
+def build_worker(
+    settings: Settings, catalog: Catalog, registry: Registry, from_available: FromAvailable | None = None
+) -> Worker:
     """Return a worker for the pipelines that the settings choose; asks Kafka and the registry what they have.
+
+    ``from_available`` says after which gaps in the log it may go on.
 
     Raises:
         ProvisioningError: a topic is missing.
@@ -27,7 +32,13 @@ def build_worker(settings: Settings, catalog: Catalog, registry: Registry) -> Wo
     decoders = {topic: Decoder(catalog.schema_of(topic), registry) for topic in plans}
     partitions = partition_counts(settings.kafka, {*plans, *rekeyed, checkpoint_topic(settings.worker.group)})
     return Worker(
-        settings.kafka, settings.worker, plans, decoders, _writers(plans, rekeyed, catalog, registry), partitions
+        settings.kafka,
+        settings.worker,
+        plans,
+        decoders,
+        _writers(plans, rekeyed, catalog, registry),
+        partitions,
+        from_available,
     )
 
 

@@ -18,6 +18,7 @@ from fluvial.settings import Settings
 from fluvial.sinks.app import Sink, SinkTopic
 from fluvial.sinks.targets import readings_target, result_target
 from fluvial.stream_apps.plan import chosen
+from fluvial.transport.available import FromAvailable
 from fluvial.transport.publisher import OutRecord
 
 READINGS_TOPIC = "iot.readings"
@@ -46,8 +47,12 @@ class SetAside:
         return [OutRecord(d.key, self._writer.write(d.fields)) for d in dead_letters(records, list(errors))]
 
 
-def build_sink(settings: Settings, catalog: Catalog, registry: Registry) -> Sink:
+def build_sink(
+    settings: Settings, catalog: Catalog, registry: Registry, from_available: FromAvailable | None = None
+) -> Sink:
     """Return the sink of the pipelines that the settings choose; asks the registry and connects to Cassandra.
+
+    ``from_available`` says after which gaps in the log it may go on.
 
     Raises:
         CassandraError: Cassandra cannot be reached.
@@ -73,7 +78,7 @@ def build_sink(settings: Settings, catalog: Catalog, registry: Registry) -> Sink
         topics.append(SinkTopic(READINGS_TOPIC, readings_target(settings.sink.raw_retention_days), decoder, None))
     session: Any = connect(settings.cassandra, "write")
     try:
-        return Sink(settings.kafka, settings.sink, settings.cassandra, session, topics)
+        return Sink(settings.kafka, settings.sink, settings.cassandra, session, topics, from_available=from_available)
     except FluvialError:
         close(session)
         raise

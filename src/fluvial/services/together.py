@@ -15,6 +15,7 @@ from fluvial.settings import Settings
 from fluvial.sinks.app import Sink
 from fluvial.stream_apps.plan import chosen, plan_topics
 from fluvial.stream_apps.worker import Worker
+from fluvial.transport.available import FromAvailable
 from fluvial.transport.publisher import Publisher
 
 log = logging.getLogger(__name__)
@@ -22,14 +23,15 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
 
 
-async def run_together(settings: Settings, catalog: Catalog) -> None:
-    """Run worker, sink and ticker until SIGINT or SIGTERM.
+async def run_together(settings: Settings, catalog: Catalog, from_available: FromAvailable | None = None) -> None:
+    """Run worker, sink and ticker until SIGINT or SIGTERM; ``from_available``: after which gaps they may go on.
 
     Raises:
         FluvialError: what ended one of them.
     """
     with Registry(settings.registry) as registry:
-        worker, sink = build_worker(settings, catalog, registry), build_sink(settings, catalog, registry)
+        worker = build_worker(settings, catalog, registry, from_available)
+        sink = build_sink(settings, catalog, registry, from_available)
         try:
             async with Publisher(settings.kafka) as publisher:
                 ticker = new_ticker(settings, live_topics(settings, catalog), publisher)
