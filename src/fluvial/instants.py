@@ -46,3 +46,15 @@ def instant(text: str, now: datetime) -> datetime:
     if not _EPOCH <= moment < _FAR:
         raise InstantError(f"{text!r} lies outside of the years 1970 to 9998", hint="check its digits")
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def milliseconds(text: str) -> int:
+    """Return a duration like ``90s``, ``5m``, ``1h`` or ``7d`` in milliseconds.
+
+    Raises:
+        InstantError: the text is none.
+    """
+    found = _RELATIVE.fullmatch(f"+{text.strip()}")
+    if found is None:
+        raise InstantError(f"{text!r} is no duration", hint="write 500ms, 90s, 5m, 1h or 7d")
+    return round(float(found.group(2)) * _UNITS[found.group(3)].total_seconds() * 1000)
