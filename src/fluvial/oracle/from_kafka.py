@@ -91,6 +91,7 @@ def read_messages(
             "enable.partition.eof": True,
             "isolation.level": "read_committed",
             "check.crcs": True,
+            "fetch.wait.max.ms": 20,
         }
     )
     try:
@@ -108,6 +109,8 @@ def read_messages(
                     if until is not None and message.offset() >= until:
                         return
                     yield message
+                    if until is not None and message.offset() == until - 1:
+                        return
                 elif error.code() == KafkaError._PARTITION_EOF:
                     return
                 elif not error.retriable() and error.code() != KafkaError._ALL_BROKERS_DOWN:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cassandra import ConsistencyLevel, DriverException, InvalidRequest
 from cassandra.cluster import NoHostAvailable
-from cassandra.query import SimpleStatement, tuple_factory
+from cassandra.query import SimpleStatement
 
 from fluvial.errors import AuditError
 from fluvial.oracle.comparing import FoundRow, Identity
@@ -67,7 +67,6 @@ class Table:
     """
 
     def __init__(self, session: Any, keyspace: str, pipeline: Pipeline, view: View) -> None:
-        session.row_factory = tuple_factory
         self._session = session
         self._keyspace = keyspace
         self._pipeline = pipeline
