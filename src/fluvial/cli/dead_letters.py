@@ -74,17 +74,19 @@ def list_(
     """
     from fluvial.cli.dead_letters_view import list_as_json, list_as_text
     from fluvial.services.dead_letter_redrive import survey
+    from fluvial.services.dead_letters import Summary
 
     _, registry, log = _opened()
     with registry:
         asked = log.topics(topics or [])
         wanted = _wanted(_states(state), topics, stages, errors, since, until, partitions, at)
-        found = survey(log, asked, wanted, keep=limit, by_partition=by_partition)
+        summary = Summary(limit, by_partition=by_partition)
+        repeats = survey(log, asked, wanted, summary)
     _tell_unreadable(log)
     if fmt == "json":
-        list_as_json(found.summary)
+        list_as_json(summary)
     else:
-        list_as_text(found.summary, found.repeats, by_partition=by_partition)
+        list_as_text(summary, repeats, by_partition=by_partition)
 
 
 @dead_letters.command()
@@ -148,7 +150,6 @@ def redrive(
         paced,
         pending,
         sendable,
-        survey,
     )
 
     settings, registry, log = _opened()
@@ -156,14 +157,13 @@ def redrive(
         asked = log.topics(topics or [])
         wanted = _chosen(_wanted(OPEN, topics, stages, errors, since, until, partitions, at), topics, everything)
         rules = Rules(max_attempts, None if unchecked else _check(settings, registry))
-        found = survey(log, asked, wanted)
-        if not found.summary.records:
+        plan, ends = Outcome(), dict[tuple[str, int], int]()
+        letters = pending(log, asked, wanted, seen=ends)
+        plan.handled = sum(len(batch) for batch in sendable(letters, rules, plan, BATCH))
+        if not plan.meant:
             typer.echo("Nothing to redrive: no open dead letter is meant.", err=True)
             return
-        plan = Outcome()
-        letters = (x for x, _ in pending(log, asked, wanted, found.bounds, log.marks()))
-        plan.handled = sum(len(batch) for batch in sendable(letters, rules, plan, BATCH))
-        _tell_plan(plan, found.summary.records, max_attempts)
+        _tell_plan(plan, max_attempts)
         if dry_run or not plan.handled:
             raise typer.Exit(0 if dry_run or not plan.left else 1)
         if not yes:
@@ -172,7 +172,7 @@ def redrive(
         outcome = Outcome()
         with Handling(settings.kafka) as handling:
             # Only now no other redrive can be under way, and the marks are final.
-            letters = (x for x, _ in pending(log, asked, wanted, found.bounds, log.marks()))
+            letters = pending(log, asked, wanted, upto=ends)
             for batch in paced(sendable(letters, rules, outcome, size), rate):
                 refused = handling.redrive(batch)
                 outcome.refused |= refused
@@ -202,15 +202,15 @@ def discard(
 
     Example: fluvial dead-letters discard iot.readings --error AheadOfTime --reason "clock of site 7"
     """
-    from fluvial.services.dead_letter_redrive import BATCH, OPEN, Handling, pending, survey
+    from fluvial.services.dead_letter_redrive import BATCH, OPEN, Handling, pending
     from fluvial.services.dead_letters import in_batches
 
     settings, registry, log = _opened()
     with registry:
         asked = log.topics(topics or [])
         wanted = _chosen(_wanted(OPEN, topics, stages, errors, since, until, partitions, at), topics, everything)
-        found = survey(log, asked, wanted)
-        count = found.summary.records
+        ends: dict[tuple[str, int], int] = {}
+        count = sum(1 for _ in pending(log, asked, wanted, seen=ends))
         if not count or dry_run:
             typer.echo(f"{count:,} open dead letters would be discarded." if count else "Nothing to discard.", err=True)
             return
@@ -218,8 +218,7 @@ def discard(
             typer.confirm(f"Discard {count:,} dead letters?", abort=True, err=True)
         done = 0
         with Handling(settings.kafka) as handling:
-            letters = (x for x, _ in pending(log, asked, wanted, found.bounds, log.marks()))
-            for batch in in_batches(letters, BATCH):
+            for batch in in_batches(pending(log, asked, wanted, upto=ends), BATCH):
                 handling.discard(batch, reason)
                 done += len(batch)
     typer.echo(f"{done:,} dead letters discarded.")
@@ -292,8 +291,8 @@ def _chosen(wanted: "Wanted", topics: list[str] | None, everything: bool) -> "Wa
     return wanted
 
 
-def _tell_plan(plan: "Outcome", meant: int, max_attempts: int) -> None:
-    typer.echo(f"{meant:,} open dead letters are meant; {plan.handled:,} can be sent again.", err=True)
+def _tell_plan(plan: "Outcome", max_attempts: int) -> None:
+    typer.echo(f"{plan.meant:,} open dead letters are meant; {plan.handled:,} can be sent again.", err=True)
     if plan.exhausted:
         told = f"{plan.exhausted:,} were redriven {max_attempts} time{'s' * (max_attempts > 1)} and failed again"
         typer.echo(f"left: {told}; --max-attempts {max_attempts + 1} tries them once more.", err=True)

@@ -134,6 +134,8 @@ def read_to_end(
         "auto.offset.reset": "earliest",
         "enable.partition.eof": True,
         "isolation.level": "read_committed",
+        # The end is told by an empty answer, for which the broker waits so long.
+        "fetch.wait.max.ms": 20,
     }
     consumer = Consumer(config)
     try:
@@ -141,7 +143,7 @@ def read_to_end(
         unfinished = set(range(partitions))
         heard = time.monotonic()
         while unfinished:
-            messages = consumer.consume(1000, timeout=0.2)
+            messages = consumer.consume(1000, timeout=0.05)
             heard = time.monotonic() if messages else heard
             if time.monotonic() - heard > SILENCE_SECONDS:
                 told = f"{topic} did not answer for {SILENCE_SECONDS:.0f} s"

@@ -4,8 +4,9 @@ The transactional id is the same for every redrive and discard: a second one end
 aborted before the marks are read. What is committed is therefore marked, and nothing that is marked is sent again.
 """
 
+import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -21,8 +22,6 @@ from fluvial.services.dead_letters import (
     Distinct,
     Letter,
     Mark,
-    Marks,
-    State,
     Summary,
     Wanted,
     in_batches,
@@ -33,6 +32,8 @@ from fluvial.services.dead_letters import (
 from fluvial.settings import KafkaSettings
 from fluvial.transport.connection import librdkafka_config
 from fluvial.transport.publisher import MAX_RECORD_BYTES
+
+log = logging.getLogger(__name__)
 
 TRANSACTIONAL_ID = "fluvial-dead-letters"
 TRANSACTION_SECONDS = 20.0
@@ -59,6 +60,11 @@ class Outcome:
         """How many stay as they were."""
         return self.exhausted + sum(self.failing.values()) + len(self.refused)
 
+    @property
+    def meant(self) -> int:
+        """How many there are."""
+        return self.handled + self.left
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -68,42 +74,40 @@ class Rules:
     check: Check | None
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What was found: groups by reason and state, and where the dead-letter topics ended then."""
-
-    summary: Summary
-    bounds: Bounds
-    repeats: int
-
-
-def survey(
-    log: DeadLetterLog, topics: Mapping[str, int], wanted: Wanted, *, keep: int = 0, by_partition: bool = False
-) -> Survey:
-    """Return what there is of the wanted dead letters.
+def survey(log: DeadLetterLog, topics: Mapping[str, int], wanted: Wanted, summary: Summary) -> int:
+    """Add the wanted dead letters to a summary; return how many repeats there were.
 
     Raises:
         DeadLetterError, RegistryUnavailableError: Kafka or the registry does not answer.
     """
     marks = log.marks()
-    bounds: Bounds = {}
-    summary, distinct = Summary(keep, by_partition=by_partition), Distinct()
-    for letter in log.letters(topics, seen=bounds):
+    distinct = Distinct()
+    for letter in log.letters(topics):
         state = state_of(letter, marks)
         if distinct(letter) and wanted.takes(letter, state):
             summary.add(letter, state)
-    return Survey(summary, bounds, distinct.repeats)
+    return distinct.repeats
 
 
 def pending(
-    log: DeadLetterLog, topics: Mapping[str, int], wanted: Wanted, bounds: Bounds, marks: Marks
-) -> Iterable[tuple[Letter, State]]:
-    """Yield the wanted dead letters below the bounds that are still open, once each."""
+    log: DeadLetterLog,
+    topics: Mapping[str, int],
+    wanted: Wanted,
+    *,
+    upto: Bounds | None = None,
+    seen: Bounds | None = None,
+) -> Iterator[Letter]:
+    """Yield the wanted dead letters that are open, once each, by the marks as they are now.
+
+    A first pass notes in ``seen`` where it ended; a second one goes ``upto`` there: what fails again meanwhile is not
+    sent again.
+    """
+    marks = log.marks()
     distinct = Distinct()
-    for letter in log.letters(topics, upto=bounds):
+    for letter in log.letters(topics, upto=upto, seen=seen):
         state = state_of(letter, marks)
         if distinct(letter) and state in OPEN and wanted.takes(letter, state):
-            yield letter, state
+            yield letter
 
 
 def sendable(letters: Iterable[Letter], rules: Rules, outcome: Outcome, size: int) -> Iterable[Sequence[Letter]]:
@@ -147,8 +151,9 @@ class Handling:
             "compression.type": "lz4",
             "message.max.bytes": MAX_RECORD_BYTES,
             "linger.ms": 5,
+            "log_level": 4,
         }
-        self._producer = Producer(config)
+        self._producer = Producer(config, logger=log)
 
     def __enter__(self) -> "Handling":
         """End whatever redrive was under way, and wait until its last transaction is committed or aborted.
