@@ -23,6 +23,7 @@ from fluvial.stream_apps.replay_rules import Span
 PROVENANCE = ("generation", "source_partition", "source_offset")
 PAGE_ROWS = 5_000
 AHEAD = 64
+BATCH_ROWS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +151,19 @@ def _pages(
 
 def _collected(table: QueryTable, columns: list[str], pages: Iterable[list[Any]]) -> pa.Table:
     kinds = dict(table.columns)
-    batches = []
+    batches, rows = [], list[Any]()
+
+    def convert() -> None:
+        arrays = [arrow_array(c, kinds[n]) for c, n in zip(zip(*rows, strict=True), columns, strict=True)]
+        batches.append(pa.Table.from_arrays(arrays, names=columns))
+        rows.clear()
+
     for page in pages:
-        if page:
-            arrays = [arrow_array(c, kinds[n]) for c, n in zip(zip(*page, strict=True), columns, strict=True)]
-            batches.append(pa.Table.from_arrays(arrays, names=columns))
+        rows += page
+        if len(rows) >= BATCH_ROWS:
+            convert()
+    if rows:
+        convert()
     if not batches:
         batches = [pa.Table.from_arrays([arrow_array([], kinds[n]) for n in columns], names=columns)]
     return plain(pa.concat_tables(batches))
