@@ -54,26 +54,28 @@ def as_json(audit: "Audit") -> str:
 
 
 def _books(audit: "Audit", by_partition: bool) -> str:
-    rows: dict[str, list[int]] = {}
-    wrong: set[str] = set()
+    rows: dict[tuple[str, str], list[int]] = {}
+    wrong: set[tuple[str, str]] = set()
+    skipped = any(line.ledger and line.ledger.skipped for line in audit.lines)
+    fates = (*FATES, "skipped") if skipped else FATES
     for line in audit.lines:
-        name = f"{line.pipeline}  {line.topic}" + (f"[{line.partition}]" if by_partition else "")
-        row = rows.setdefault(name, [0] * (len(FATES) + 2))
-        for i, fate in enumerate(FATES):
-            row[i] += getattr(line.ledger, fate) if line.ledger else 0
-        row[-2] += line.log.present
-        row[-1] += line.waiting
+        name = line.pipeline, line.topic + (f"[{line.partition}]" if by_partition else "")
+        row = rows.setdefault(name, [0] * (len(fates) + 2))
+        values = [getattr(line.ledger, fate) if line.ledger else 0 for fate in fates]
+        for i, value in enumerate([*values, line.log.present, line.waiting]):
+            row[i] += value
         if line.problems or audit.recomputed.get((line.pipeline, line.partition)):
             wrong.add(name)
     titles = [
-        "PIPELINE  TOPIC",
+        "PIPELINE",
+        "TOPIC",
         "READ",
-        *(f.upper().replace("_", "-") for f in FATES[1:]),
+        *(f.upper().replace("_", "-") for f in fates[1:]),
         "IN LOG",
         "WAITING",
         "VERDICT",
     ]
-    told = [[name, *(f"{v:,}" for v in row), "WRONG" if name in wrong else "adds up"] for name, row in rows.items()]
+    told = [[*name, *(f"{v:,}" for v in row), "WRONG" if name in wrong else "adds up"] for name, row in rows.items()]
     return columns(titles, told)
 
 
@@ -146,10 +148,10 @@ def _notes(audit: "Audit") -> Iterator[str]:
 
 def _verdict(audit: "Audit") -> str:
     if audit.ok:
-        read = sum(line.ledger.records for line in audit.lines if line.ledger)
+        read = sum({(line.topic, line.partition): line.log.present for line in audit.lines}.values())
         cells = sum(t.cells for t in audit.tables)
         compared = f"; {cells:,} cells compared, all equal" if audit.tables else ""
-        return f"All right: {read:,} records read, each with one fate{compared}."
+        return f"All right: {read:,} records in the log, each with one fate{compared}."
     books = sum(len(line.problems) for line in audit.lines) + sum(map(len, audit.recomputed.values()))
     rows = sum(t.problems for t in audit.tables)
     return f"WRONG: {books} in the books, {rows} in the tables." if audit.tables else f"WRONG: {books} in the books."

@@ -177,9 +177,7 @@ class Auditor:
             raise AuditError(
                 f"the sink is {rows:,} rows behind the result topics", hint="let it catch up, or --wait for it longer"
             )
-        self._report(
-            Step("sink", f"ready: {f'{rows:,} rows are on their way' if rows else 'has written everything'}", 1, 1)
-        )
+        self._report(Step("sink", f"ready: {f'{rows:,} rows are on their way' if rows else 'has written everything'}"))
         return {t: [p for p in behind if p.topic == t] for t in topics}
 
     def _recomputed(
@@ -241,7 +239,7 @@ class Auditor:
                         audit_rows.on_their_way(self._log, p, schema, behind[p.result_topic]),
                         audit_rows.set_aside(self._log, p, schema, dead),
                     )
-                    meter = Meter(self._report, p.name, f"rows read ({view.name})", 0)
+                    meter = Meter(self._report, p.name, f"rows read at {view.name}", 0)
                     table = Table(session, cassandra.keyspace, p, view)
                     yield audit_rows.compare(table, view, rows.which, found, circumstances, rows.limit, meter)
                     meter.finish()

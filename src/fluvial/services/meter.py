@@ -9,7 +9,7 @@ EVERY_SECONDS = 0.25
 
 
 class Meter:
-    """Counts ``unit`` up to ``total`` and reports, under ``subject``, the rate and the time left."""
+    """Counts ``unit`` up to ``total`` (0: not known) and reports, under ``subject``, the rate and the time left."""
 
     def __init__(
         self, report: Report, subject: str, unit: str, total: int, clock: Callable[[], float] = time.monotonic
@@ -34,7 +34,7 @@ class Meter:
         """Say that it is done, with the rate of all of it."""
         seconds = self.seconds
         rate = f", {self.done / seconds:,.0f}/s" if seconds > EVERY_SECONDS else ""
-        self._report(Step(self._subject, f"ready: {self.done:,} {self._unit}{rate}", 1, 1))
+        self._report(Step(self._subject, f"ready: {self.done:,} {self._unit}{rate}"))
 
     @property
     def seconds(self) -> float:
@@ -43,9 +43,12 @@ class Meter:
 
     def _tell(self, now: float) -> None:
         rate = self.done / max(now - self._begun, 1e-9)
-        left = max(self._total - self.done, 0) / rate if rate else 0.0
-        message = f"{self._unit}, {rate:,.0f}/s, {duration(left)} left"
-        self._report(Step(self._subject, message, min(self.done, max(self._total - 1, 0)), self._total))
+        if not self._total:
+            self._report(Step(self._subject, f"{self.done:,} {self._unit}, {rate:,.0f}/s"))
+            return
+        left = duration(max(self._total - self.done, 0) / rate) if rate else "?"
+        message = f"{self._unit}, {rate:,.0f}/s, {left} left"
+        self._report(Step(self._subject, message, min(self.done, self._total - 1), self._total))
 
 
 def duration(seconds: float) -> str:
