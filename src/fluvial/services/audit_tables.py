@@ -110,7 +110,8 @@ class Table:
         """Return whether every node of the data centre has every row."""
         metadata, datacenter = self._session.cluster.metadata, self._view.host.datacenter
         nodes = sum(h.datacenter == datacenter for h in metadata.all_hosts())
-        return sum(h.datacenter == datacenter for h in metadata.get_replicas(self._keyspace, b"any")) >= nodes
+        some = metadata.get_replicas(self._keyspace, b"any")
+        return bool(sum(h.datacenter == datacenter for h in some) >= nodes)
 
     def _routing_key(self, identity: Identity) -> bytes:
         values = dict(zip(self._pipeline.key, identity[0], strict=True))

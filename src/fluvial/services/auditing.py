@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from fluvial.cassandra import connected
 from fluvial.cluster.progress import Report, Step
@@ -15,7 +16,7 @@ from fluvial.services.audit_ledger import AuditedLine, LogAccount, against_recom
 from fluvial.services.audit_log import Aside, LogReader
 from fluvial.services.audit_recompute import Asked, Recomputed, SourceRecompute
 from fluvial.services.audit_rows import AuditedRows
-from fluvial.services.audit_tables import Table, views
+from fluvial.services.audit_tables import Table, View, views
 from fluvial.services.ledger import LedgerLine, read_ledger
 from fluvial.services.meter import Meter
 from fluvial.services.partitions import partition_counts
@@ -79,16 +80,23 @@ class Auditor:
         Raises:
             FluvialError: something that was asked does not answer, or there is nothing to audit yet.
         """
-        ledger = self._ledger()
-        positions = {(p.topic, p.partition): p for p in self._positions(self._topics)}
         if rows is None:
+            ledger, positions = self._ledger(), self._sources()
             return Audit(tuple(self._judged(ledger, positions, self._counted(ledger, positions))))
-        behind = self._settled(rows.wait_seconds)
-        recomputed = self._recomputed(ledger, positions, rows.which)
+        cassandra = self._settings.cassandra
+        with connected(cassandra, "read", keyspace=cassandra.keyspace) as session:
+            # A node that is away should be known before the long part.
+            looked_at = views(session, cassandra, consistency=rows.consistency, replicas=rows.replicas)
+            ledger, positions = self._ledger(), self._sources()
+            behind = self._settled(rows.wait_seconds)
+            recomputed = self._recomputed(ledger, positions, rows.which)
+            tables = tuple(self._tables(session, looked_at, ledger, recomputed, behind, rows))
         present = {(p.source, part.partition): part.result.ledger.records for p, r in recomputed for part in r.parts}
-        lines = self._judged(ledger, positions, present)
-        quarrels = dict(self._quarrels(ledger, recomputed))
-        return Audit(tuple(lines), tuple(self._tables(ledger, recomputed, behind, rows)), quarrels)
+        lines = tuple(self._judged(ledger, positions, present))
+        return Audit(lines, tables, dict(self._quarrels(ledger, recomputed)))
+
+    def _sources(self) -> dict[tuple[str, int], Position]:
+        return {(p.topic, p.partition): p for p in self._positions(self._topics)}
 
     def _ledger(self) -> dict[tuple[str, int, str], LedgerLine]:
         names = ",".join(p.name for p in self._pipelines)
@@ -220,26 +228,26 @@ class Auditor:
 
     def _tables(
         self,
+        session: Any,
+        looked_at: Sequence[View],
         ledger: Mapping[tuple[str, int, str], LedgerLine],
         recomputed: list[tuple[Pipeline, Recomputed]],
         behind: Mapping[str, list[Position]],
         rows: RowsAsked,
     ) -> Iterable[AuditedRows]:
-        cassandra = self._settings.cassandra
-        with connected(cassandra, "read", keyspace=cassandra.keyspace) as session:
-            for view in views(session, cassandra, consistency=rows.consistency, replicas=rows.replicas):
-                for p, found in recomputed:
-                    schema = audit_rows.identity_schema(p, self._catalog.schema_of(p.result_topic))
-                    dead = self._positions([p.result_topic + DEAD_LETTER_SUFFIX])
-                    circumstances = Circumstances(
-                        self._settings.worker.generation,
-                        {part: line.covered for (_, part, name), line in ledger.items() if name == p.name},
-                        time.time_ns() // 1_000_000,
-                        found.whole_from,
-                        audit_rows.on_their_way(self._log, p, schema, behind[p.result_topic]),
-                        audit_rows.set_aside(self._log, p, schema, dead),
-                    )
-                    meter = Meter(self._report, p.name, f"rows read at {view.name}", 0)
-                    table = Table(session, cassandra.keyspace, p, view)
-                    yield audit_rows.compare(table, view, rows.which, found, circumstances, rows.limit, meter)
-                    meter.finish()
+        for p, found in recomputed:
+            schema = audit_rows.identity_schema(p, self._catalog.schema_of(p.result_topic))
+            dead = self._positions([p.result_topic + DEAD_LETTER_SUFFIX])
+            circumstances = Circumstances(
+                self._settings.worker.generation,
+                {part: line.covered for (_, part, name), line in ledger.items() if name == p.name},
+                time.time_ns() // 1_000_000,
+                found.whole_from,
+                audit_rows.on_their_way(self._log, p, schema, behind[p.result_topic]),
+                audit_rows.set_aside(self._log, p, schema, dead),
+            )
+            for view in looked_at:
+                meter = Meter(self._report, p.name, f"rows read at {view.name}", 0)
+                table = Table(session, self._settings.cassandra.keyspace, p, view)
+                yield audit_rows.compare(table, view, rows.which, found, circumstances, rows.limit, meter)
+                meter.finish()
