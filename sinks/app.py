@@ -236,9 +236,12 @@ class Sink:
             await asyncio.gather(*given_up, return_exceptions=True)
 
     async def _follow_pauses(self) -> None:
-        """Pause consumption while Cassandra is away; Faust itself resumes partitions after a rebalance."""
+        """Pause consumption while Cassandra is away; Faust itself resumes partitions after a rebalance.
+
+        Not when a rebalance has given up every batch: then the next one that comes has to find out when it is back.
+        """
         consumer = self.app.consumer
-        if self.writer.paused:
+        if self.writer.paused and self._lanes:
             consumer.pause_partitions(consumer.assignment())
             self._paused = True
         elif self._paused and consumer.flow_active and not self.app.rebalancing:
