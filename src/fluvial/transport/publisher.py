@@ -52,6 +52,8 @@ class Publisher:
             "compression.type": "lz4",
             "linger.ms": 20,
             "message.timeout.ms": 120_000,
+            # A broker that stands still, or is behind a cut, is left for its successor then; after 60 s by default.
+            "socket.timeout.ms": 10_000,
             "batch.size": 1_000_000,
             "message.max.bytes": MAX_RECORD_BYTES,
             # Never the limit: `publish` waits for room first, and a full queue would let later records overtake.
