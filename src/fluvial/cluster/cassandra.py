@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fluvial.cluster.server import JVM_OPTIONS, Launch, NotReadyError, require_listening, write_files
 
-HOSTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+HOSTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")
 
 # Cassandra's own jvm17-server.options; it reaches into these packages.
 _EXPORTS = (

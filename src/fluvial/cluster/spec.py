@@ -5,15 +5,16 @@ from typing import Literal
 
 from fluvial.errors import ClusterError
 
-SIZES = (0, 1, 3)
+SIZES = {"brokers": (0, 1, 3), "nodes": (0, 1, 3, 4)}
 
 
 @dataclass(frozen=True)
 class ClusterSpec:
     """How many servers of each kind, and the heap (MiB) of each.
 
-    ``brokers`` and ``nodes`` are 1 or 3, or 0 to leave Kafka or Cassandra out. ``ports`` "usual" prefers 9092, 8081,
-    9042 …; "any" takes random ones from the start, so that clusters that start at once do not want the same.
+    ``brokers`` and ``nodes`` are 1 or 3, or 0 to leave Kafka or Cassandra out; 4 nodes are there to see a ring grow.
+    ``ports`` "usual" prefers 9092, 8081, 9042 …; "any" takes random ones from the start, so that clusters that start at
+    once do not want the same.
     """
 
     brokers: int = 1
@@ -26,7 +27,7 @@ class ClusterSpec:
 
     def __post_init__(self) -> None:
         for what, n in (("brokers", self.brokers), ("nodes", self.nodes)):
-            if n not in SIZES:
+            if n not in SIZES[what]:
                 raise ClusterError(f"{n} {what}: a local cluster has 1 or 3", hint=f"choose --{what} 1 or 3")
 
     @property
