@@ -48,20 +48,28 @@ class Counts:
         )
 
 
-class Replay(Protocol):
-    """The rows of a range from sorted batches in offset order.
+class Part(Protocol):
+    """Takes the sorted batches of one partition in offset order, from where reading starts up to the end.
 
-    Feed it everything from the offset where reading starts up to the end; then, if `again` names offsets, these once more
-    through `process_again`.
+    Then, if `again` names offsets, these once more through `process_again`.
     """
 
     def process(self, batch: StageBatch) -> None: ...
     def again(self) -> tuple[int, int] | None: ...
     def process_again(self, batch: StageBatch) -> None: ...
+
+
+class Made(Protocol):
+    """What came of it: the rows of closed windows, the range's keys, and what was found."""
+
     def columns(self, generation: int) -> dict[str, Column]: ...
     def keys(self) -> Spans: ...
     @property
     def counts(self) -> Counts: ...
+
+
+class Replay(Part, Made, Protocol):
+    """Both: the replay of one partition."""
 
 
 def new_replay(

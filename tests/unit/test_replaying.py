@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fluvial.oracle.oracle import Oracle, run
 from fluvial.schemas.declarations import Hopping, Pipeline, Session, Tumbling
+from fluvial.stream_apps.replay_across import AcrossPartitions
 from fluvial.stream_apps.replay_rules import NEVER_IDLE_MS, NEVER_LATE_MS, Lateness, Span, event_times, widened
 from fluvial.stream_apps.replaying import Replay, new_replay
 from support.engine import batch_of, rows_of
@@ -84,6 +85,49 @@ def test_replays_of_one_log_are_equal_bit_for_bit_however_it_was_cut() -> None:
         assert once.keys().length.sum() == again.keys().length.sum()
 
     holds()
+
+
+@pytest.mark.parametrize("window", sorted(WINDOWS))
+def test_across_partitions_a_key_s_events_of_all_of_them_make_one_row(window: str) -> None:
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def holds(data: st.DataObject) -> None:
+        one = data.draw(logs(pipelines(WINDOWS[window])))
+        two = data.draw(logs(st.just(one.pipeline)))
+        p, span = one.pipeline, data.draw(spans(one.pipeline))
+        if p.upstream:
+            return
+        parts = [good_records(one), good_records(two)]
+        ends = {n: part[-1].offset + 1 if part else 0 for n, part in enumerate(parts)}
+        made = AcrossPartitions(p, span, ends)
+        for n, part in enumerate(parts):
+            for records in cut(part, data.draw(batchings(len(part)))):
+                made.partition(n).process(batch_of(records, FIELDS))
+        rows = rows_of(made.columns(generation=2))
+        clocks = [Oracle(p, 0, 300_000, 0, n) for n in range(2)]
+        for clock, part in zip(clocks, parts, strict=True):
+            for record in part:
+                clock.handle(record)
+        after = [replace(r, offset=r.offset + ends[0]) for r in parts[1]]
+        ruled = replace(p, lateness_ms=NEVER_LATE_MS, idle_timeout_ms=NEVER_IDLE_MS)
+        latest = {
+            (*(r[f] for f in p.key), r["window_start"]): r for r in run(ruled, parts[0] + after, exhausted=True).rows
+        }
+        inside = [r for r in latest.values() if span.begin <= r["window_start"] < span.end]
+        wanted = [r | {"final": True} for r in inside if r["window_end"] <= closed_anywhere(clocks, p, r)]
+        assert values(rows) == values(wanted)
+        assert made.counts.open_windows == len(inside) - len(wanted)
+        assert {r["source_partition"] for r in rows} <= {-1}
+
+    holds()
+
+
+def closed_anywhere(clocks: list[Oracle], p: Pipeline, row: dict[str, Any]) -> float:
+    """Return C of the partition that has the key's greatest time, or, by the partition's time, the least C."""
+    known = [(c, c.keys[key]) for c in clocks if (key := tuple(row[f] for f in p.key)) in c.keys]
+    if p.time == "partition":
+        return min(c.C for c, _ in known)
+    return max((key.K, key.C) for _, key in known)[1]
 
 
 @pytest.mark.parametrize(

@@ -108,15 +108,15 @@ def _show_plan(plan: "ReplayPlan") -> None:
 def _show(summary: "ReplaySummary", dry: bool) -> None:
     s = summary
     name = s.plan.pipeline.name
-    rate = s.records / s.seconds if s.seconds else 0
+    rate = s.records / s.read_seconds if s.read_seconds else 0
     verb = "would be" if dry else "are"
-    typer.echo(f"{s.records:,} records of {s.plan.pipeline.source} read in {s.seconds:.1f} s ({rate:,.0f}/s).")
+    typer.echo(f"{s.records:,} records of {s.plan.pipeline.source} read in {s.read_seconds:.1f} s ({rate:,.0f}/s).")
     typer.echo(f"  {s.counts.windows:>12,}  windows of {name} made" + _with_late(s.counts.late_events))
-    typer.echo(f"  {s.changed:>12,}  rows {verb} changed")
-    typer.echo(f"  {s.added:>12,}  rows {verb} added")
-    typer.echo(f"  {s.unchanged:>12,}  rows are unchanged")
-    if s.earlier:
-        typer.echo(f"  {s.earlier:>12,}  rows were written before the interruption")
+    typer.echo(f"  {s.tally.changed:>12,}  rows {verb} changed")
+    typer.echo(f"  {s.tally.added:>12,}  rows {verb} added")
+    typer.echo(f"  {s.tally.unchanged:>12,}  rows are unchanged")
+    if s.tally.earlier:
+        typer.echo(f"  {s.tally.earlier:>12,}  rows were written before the interruption")
     if s.counts.open_windows:
         typer.echo(f"  {s.counts.open_windows:>12,}  windows are still open: live processing writes them")
     if s.bad_records:

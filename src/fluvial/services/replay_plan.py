@@ -64,6 +64,7 @@ class ReplayPlan:
     lateness: Lateness
     stretches: Mapping[int, tuple[int, int]]
     notes: tuple[str, ...]
+    across_partitions: bool = False
 
     @property
     def offsets(self) -> int:
@@ -105,6 +106,10 @@ def plan_replay(
     """
     if request.begin >= request.end:
         raise ReplayError("the range is empty", hint="--from must be before --to")
+    if request.across_partitions and request.lateness != "unlimited":
+        raise ReplayError(
+            "across partitions there is no order in which anything could be late", hint="leave --lateness out"
+        )
     span = widened(pipeline, request.begin, request.end)
     notes = [_range_note(pipeline, request, span)]
     why = _from_the_beginning(pipeline, request)
@@ -122,14 +127,19 @@ def plan_replay(
         found = source.since[p]
         start = first if why else end if found is None else max(found[0], first)
         stretches[p] = (min(start, end), end)
-    return ReplayPlan(pipeline, topic, span, request.lateness, stretches, tuple(notes))
+    if request.across_partitions:
+        notes.append(
+            "partitions are folded together, one after the other, a key's events of all of them into one state"
+        )
+    return ReplayPlan(pipeline, topic, span, request.lateness, stretches, tuple(notes), request.across_partitions)
 
 
 def fingerprint(plan: ReplayPlan) -> str:
     """Return a digest of everything beside the log that decides the rows: the declaration and this program."""
     shape = replace(plan.pipeline, table=Table("", ()), upstream=())
-    told = f"{shape}|{plan.topic.pipelines}|{plan.lateness}|{__version__}|{kernel_digest(kernel_sources())}"
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    program = __version__, kernel_digest(kernel_sources())
+    told = (shape, plan.topic.pipelines, plan.lateness, plan.across_partitions, program)
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
 def as_iso(ms: int) -> str:

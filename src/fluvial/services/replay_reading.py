@@ -15,8 +15,9 @@ from fluvial.schemas.decoder import Decoder
 from fluvial.services.replay_plan import ReplayPlan
 from fluvial.settings import WorkerSettings
 from fluvial.stream_apps.aggregation import StageBatch
+from fluvial.stream_apps.replay_across import AcrossPartitions
 from fluvial.stream_apps.replay_rules import below
-from fluvial.stream_apps.replaying import Replay, new_replay
+from fluvial.stream_apps.replaying import ALL_PARTITIONS, Made, Part, new_replay
 from fluvial.stream_apps.validation import sort_records
 
 AHEAD = 2
@@ -37,6 +38,14 @@ class Batch(Protocol):
 
 # Yields the batches of the given stretches, each partition's in offset order.
 Read = Callable[[Mapping[int, tuple[int, int]]], AsyncIterator[Batch]]
+
+
+@dataclass(frozen=True, slots=True)
+class Folding:
+    """What each partition's batches are folded into, and what the rows come from then, by source partition."""
+
+    parts: Mapping[int, Part]
+    made: Mapping[int, Made]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +109,13 @@ class PartitionReader:
 
 
 class RangeReader:
-    """Reads what a plan says into one `Replay` per partition."""
+    """Reads what a plan says into the parts of a `Folding`."""
 
     def __init__(
         self,
         plan: ReplayPlan,
         readers: Mapping[int, PartitionReader],
-        replays: Mapping[int, Replay],
+        parts: Mapping[int, Part],
         *,
         workers: int,
         rate: float,
@@ -114,7 +123,7 @@ class RangeReader:
     ) -> None:
         self._plan = plan
         self._readers = readers
-        self._replays = replays
+        self._parts = parts
         self._workers = workers
         self._throttle = Throttle(rate)
         self._report = report
@@ -123,11 +132,15 @@ class RangeReader:
 
     async def read(self, read: Read) -> None:
         """Read everything once, and again what late events make necessary."""
-        stretches = {p: s for p, s in self._plan.stretches.items() if p in self._replays}
+        stretches = {p: s for p, s in self._plan.stretches.items() if p in self._parts}
         self._total = sum(end - start for start, end in stretches.values())
         self._begun = time.monotonic()
-        await self._pass(read, stretches, self._fold)
-        again = {p: s for p, r in self._replays.items() if (s := r.again()) is not None}
+        if self._plan.across_partitions:
+            for p, stretch in sorted(stretches.items()):
+                await self._pass(read, {p: stretch}, self._fold)
+        else:
+            await self._pass(read, stretches, self._fold)
+        again = {p: s for p, r in self._parts.items() if (s := r.again()) is not None}
         self._total += sum(end - start for start, end in again.values())
         await self._pass(read, again, self._fold_again)
         self._tell(last=True)
@@ -164,14 +177,14 @@ class RangeReader:
     def _fold(self, partition: int, batch: Batch, end: int) -> None:
         found = self._readers[partition].sort(below(batch.columns(), end))
         if found is not None:
-            self._replays[partition].process(found)
+            self._parts[partition].process(found)
 
     def _fold_again(self, partition: int, batch: Batch, end: int) -> None:
         before = self._readers[partition].bad
         found = self._readers[partition].sort(below(batch.columns(), end))
         self._readers[partition].bad = before
         if found is not None:
-            self._replays[partition].process_again(found)
+            self._parts[partition].process_again(found)
 
     def _tell(self, *, last: bool = False) -> None:
         now = time.monotonic()
@@ -181,10 +194,16 @@ class RangeReader:
             self._report(ReadProgress(self._done, self._total, self._done / took))
 
 
-def replays_of(plan: ReplayPlan, partitions: frozenset[int], upstream_partitions: int) -> dict[int, Replay]:
-    """Return a fresh replay for each of the given partitions."""
-    return {
-        p: new_replay(plan.pipeline, p, plan.span, plan.lateness, end=end, upstream_partitions=upstream_partitions)
-        for p, (_, end) in plan.stretches.items()
-        if p in partitions
+def folding_of(plan: ReplayPlan, partitions: frozenset[int], upstream_partitions: int) -> Folding:
+    """Return fresh replays for the given partitions, or one for all of them."""
+    p, span = plan.pipeline, plan.span
+    if plan.across_partitions:
+        ends = {n: end for n, (_, end) in plan.stretches.items()}
+        whole = AcrossPartitions(p, span, ends, upstream_partitions=upstream_partitions)
+        return Folding({n: whole.partition(n) for n in ends}, {ALL_PARTITIONS: whole})
+    replays = {
+        n: new_replay(p, n, span, plan.lateness, end=end, upstream_partitions=upstream_partitions)
+        for n, (_, end) in plan.stretches.items()
+        if n in partitions
     }
+    return Folding(replays, replays)

@@ -24,7 +24,9 @@ FETCH_BYTES = 2 << 20
 
 
 class ReplaySource(Protocol):
-    """A log to read stretches of, as often as needed."""
+    """A log to read stretches of, as often as needed; ``name`` tells it from others."""
+
+    name: str
 
     async def __aenter__(self) -> "ReplaySource": ...
     async def __aexit__(
@@ -40,7 +42,7 @@ class TopicSource:
     def __init__(self, kafka: KafkaSettings, topic: str, *, rate: float = 0) -> None:
         """Prepare; ``rate`` > 0 makes fetches so small that so many records per second come evenly."""
         self._kafka = kafka
-        self._topic = topic
+        self._topic = self.name = topic
         fetch_bytes = FETCH_BYTES if not rate else int(min(max(rate * 16, 64 << 10), FETCH_BYTES))
         self._reader = LogReader(kafka, {topic}, partition_bytes=fetch_bytes)
 

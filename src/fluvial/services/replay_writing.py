@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from fluvial.cluster.progress import Report, Step
 from fluvial.errors import TransportError
 from fluvial.records import I64, Column, Spans, take
 from fluvial.schemas.declarations import Pipeline
@@ -26,7 +27,9 @@ from fluvial.transport.publisher import Publisher
 
 CHUNK_ROWS = 50_000
 POLL_SECONDS = 0.5
+# A sink that gets nowhere for so long, or that nobody runs.
 STUCK_SECONDS = 60.0
+MEMBERLESS_SECONDS = 3.0
 
 Columns = Mapping[str, Column]
 
@@ -87,39 +90,28 @@ class SideTable:
         )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class SinkProgress:
-    """How many records of the result topic the sink still has to write before the replay's rows are in the table."""
-
-    left: int
-    total: int
-
-
-async def sink_has_written(
-    settings: Settings, topic: str, ends: Mapping[int, int], report: Callable[[SinkProgress], None]
-) -> bool:
-    """Wait until the sink's group has committed past the given ends; false when no sink runs or none gets on."""
-    progress = GroupProgress(settings.kafka)
-    group, total, least, since = settings.sink.group, -1, -1, time.monotonic()
+async def sink_gets_there(settings: Settings, topic: str, verb: str, report: Report) -> bool:
+    """Wait until the sink has written all that is in a result topic now; false when no sink runs or it does not get on."""
+    progress, group = GroupProgress(settings.kafka), settings.sink.group
+    ends = {p.partition: p.end for p in await asyncio.to_thread(progress.positions, group, {topic})}
+    total = least = -1
+    since = time.monotonic()
     while True:
         positions = await asyncio.to_thread(progress.positions, group, {topic})
-        left = sum(max(ends.get(p.partition, 0) - max(p.committed, p.begin), 0) for p in positions)
+        left = sum(max(ends[p.partition] - max(p.committed, p.begin), 0) for p in positions if p.partition in ends)
         total = max(total, left)
-        report(SinkProgress(left, total))
         if left == 0:
+            report(Step("sink", "ready: all rows are in the table", total, total))
             return True
+        report(Step("sink", f"{verb} {left:,} records of {topic}", total - left, total))
         if least < 0 or left < least:
             least, since = left, time.monotonic()
         idle = time.monotonic() - since
-        if idle > STUCK_SECONDS or (idle > 3 and not await asyncio.to_thread(has_members, settings.kafka, group)):
+        if idle > STUCK_SECONDS or (
+            idle > MEMBERLESS_SECONDS and not await asyncio.to_thread(has_members, settings.kafka, group)
+        ):
             return False
         await asyncio.sleep(POLL_SECONDS)
-
-
-async def ends_of(settings: Settings, topic: str) -> dict[int, int]:
-    """Return the ends of a topic's partitions now."""
-    positions = await asyncio.to_thread(GroupProgress(settings.kafka).positions, settings.sink.group, {topic})
-    return {p.partition: p.end for p in positions}
 
 
 def has_members(kafka: KafkaSettings, group: str) -> bool:
