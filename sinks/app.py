@@ -36,18 +36,28 @@ BUFFERED_BATCHES = 4
 HAND_OVER_SECONDS = 10.0
 REGISTRY_RETRY_SECONDS = 5.0
 
-# Called with every batch, also where nothing is wrong with it, in a thread; raises when too much is wrong.
+# Called with every batch when its rows are written, also where nothing is wrong with it, in a thread; raises when too
+# much is wrong.
 DeadLetters = Callable[[RecordColumns, Sequence[RowError]], Sequence[OutRecord]]
 
 
 @dataclass(frozen=True, slots=True)
 class SinkTopic:
-    """Where a topic's records go. ``dead_letters`` wraps those that cannot be used; None: another service does."""
+    """Where a topic's records go; ``dead_letters`` wraps those that cannot be used or written."""
 
     name: str
     target: Target
     decoder: Decoder
-    dead_letters: DeadLetters | None
+    dead_letters: DeadLetters
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A batch's records, the rows to write of them, and those that are none."""
+
+    records: RecordColumns
+    rows: RowBatches
+    errors: list[RowError]
 
 
 @dataclass(slots=True)
@@ -171,16 +181,18 @@ class Sink:
             loop = asyncio.get_running_loop()
             while True:
                 try:
-                    rows, dead = await loop.run_in_executor(self._pool, self._prepare, batch)
+                    found = await loop.run_in_executor(self._pool, self._prepare, batch)
                     break
                 except RegistryUnavailableError as e:
                     log.warning("%s: asking again in %.0f s", e, REGISTRY_RETRY_SECONDS)
                     with self.app.expected_wait("the schema registry is away"):
                         await asyncio.sleep(REGISTRY_RETRY_SECONDS)
+            refused = await self.writer.try_write(found.rows)
+            dead = await loop.run_in_executor(self._pool, self._set_aside, found, refused)
             if dead:
+                log.error("%s: %d bad rows of %d go to its dead-letter topic", batch, len(dead), len(found.records))
                 publisher = await self._publishing()
                 await (await publisher.publish_records(f"{batch.topic}.dead-letter", dead))
-            await self.writer.write(rows)
             failpoints.hit("sink.between-write-and-commit")
             batch.ack()
         except asyncio.CancelledError:
@@ -190,14 +202,14 @@ class Sink:
             if not isinstance(e, FluvialError):
                 raise
 
-    def _prepare(self, batch: FetchedBatch) -> tuple[RowBatches, Sequence[OutRecord]]:
+    def _prepare(self, batch: FetchedBatch) -> _Prepared:
         topic, plan = self._topics[batch.topic], self._plans[batch.topic]
         records = batch.columns()
         events = topic.decoder.decode(records)
         columns, stamps = topic.target.rows(events.columns)
         good = events.ok & usable(columns, plan)
         errors = [*events.errors]
-        bad_key = f"a key that table {plan.name} cannot have"
+        bad_key = f"a key or time that table {plan.name} cannot have"
         errors += (RowError(row, "process", "BadKey", bad_key) for row in np.flatnonzero(events.ok & ~good).tolist())
         rows = row_batches(
             plan,
@@ -210,13 +222,13 @@ class Sink:
         )
         self.counts.read += len(records)
         self.counts.nulls += int((~events.ok).sum()) - len(events.errors)
-        self.counts.dead_lettered += len(errors)
         self._tell_expired(batch.topic, topic, rows.expired)
-        if topic.dead_letters is None:
-            return rows, ()
-        if errors:
-            log.error("%s: %d bad rows of %d go to its dead-letter topic", batch, len(errors), len(records))
-        return rows, topic.dead_letters(records, errors)
+        return _Prepared(records, rows, errors)
+
+    def _set_aside(self, found: _Prepared, refused: list[RowError]) -> Sequence[OutRecord]:
+        errors = sorted([*found.errors, *refused], key=lambda e: e.row)
+        self.counts.dead_lettered += len(errors)
+        return self._topics[found.records.topic].dead_letters(found.records, errors)
 
     def _tell_expired(self, name: str, topic: SinkTopic, expired: int) -> None:
         """Say once per topic that rows are too old for their table; `CassandraWriter.counts` has how many."""

@@ -1,9 +1,10 @@
-"""What a failed write means: try again, try again with less, or stop."""
+"""What a failed write means: try again, try again with less, look for the bad row, or stop."""
 
 from enum import Enum
 
 from cassandra import (
     CoordinationFailure,
+    InvalidRequest,
     OperationTimedOut,
     Timeout,
     Unavailable,
@@ -26,6 +27,8 @@ class Verdict(Enum):
     RETRY = "retry"
     #: Retry, and send less at once.
     OVERLOADED = "overloaded"
+    #: A row of the batch cannot be written, or the table has changed.
+    INVALID = "invalid"
     #: No retry can mend it.
     REFUSED = "refused"
 
@@ -51,9 +54,12 @@ def verdict(error: BaseException) -> Verdict:
     if isinstance(error, NoHostAvailable):
         causes = list(error.errors.values()) if isinstance(error.errors, dict) else []
         found = {verdict(c) for c in causes if isinstance(c, BaseException)}
-        return next((v for v in (Verdict.REFUSED, Verdict.OVERLOADED) if v in found), Verdict.RETRY)
+        refused = Verdict.REFUSED if Verdict.INVALID in found else None
+        return refused or next((v for v in (Verdict.REFUSED, Verdict.OVERLOADED) if v in found), Verdict.RETRY)
     if isinstance(error, _OVERLOADED):
         return Verdict.OVERLOADED
+    if isinstance(error, InvalidRequest):
+        return Verdict.INVALID
     return Verdict.RETRY if isinstance(error, _RETRY) else Verdict.REFUSED
 
 

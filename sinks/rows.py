@@ -17,12 +17,16 @@ OFFSET_BITS = 44
 MAX_TTL_SECONDS = 20 * 365 * 24 * 3600
 # A key component's length is a uint16 in the composite form of the partition key, and so is a clustering cell's.
 MAX_KEY_BYTES = 65_535
+# Some 285,000 years: beyond, a time in µs is no int64, and a day no date of Cassandra's.
+MAX_TIME_MS = 9 * 10**15
 # Batches over several partitions stay below what Cassandra warns of by default: 10 partitions, 5 KiB of mutations.
 SHARED_PARTITIONS = 10
 SHARED_BYTES = 5_000
 # What a cell's timestamp, time to live and expiry add to its bytes in the message.
 _CELL_BYTES = 12
 _DAY_MS = 86_400_000
+# What a number, and the framing of any column, may add to a partition key.
+_FRAME_BYTES = 3 + 8
 
 # The replicas of a partition, by its routing key: rows are put together only where they are the same.
 Owner = Callable[[bytes], Hashable]
@@ -68,7 +72,8 @@ class RowBatches:
     """Rows of one table ready to be sent: batch i has ``counts[i]`` rows, routed by ``routing[i]``.
 
     Its bytes are ``body[bounds[i]:bounds[i + 1]]``. ``rows`` are the rows in all batches; ``expired`` were past their
-    retention, ``superseded`` had a newer row of the same primary key.
+    retention, ``superseded`` had a newer row of the same primary key. Row j of them all is row ``source[j]`` of the
+    columns, its bytes are ``body[starts[j]:starts[j + 1]]``.
     """
 
     plan: TablePlan
@@ -79,6 +84,8 @@ class RowBatches:
     rows: int
     expired: int
     superseded: int
+    source: I64
+    starts: I64
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -92,27 +99,35 @@ def result_stamps(columns: Mapping[str, Column], retention_days: int) -> Stamps:
 
 def buckets(time_ms: I64, bucket: Literal["day", "month"]) -> Longs:
     """Return the start of the UTC day or month that holds each time, as days since the epoch."""
-    days = np.floor_divide(time_ms, _DAY_MS)
+    days = np.floor_divide(np.clip(time_ms, -MAX_TIME_MS, MAX_TIME_MS), _DAY_MS)
     if bucket == "month":
         days = days.astype("datetime64[D]").astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
     return Longs(days, np.ones(len(days), np.bool_))
 
 
 def usable(columns: Mapping[str, Column], plan: TablePlan) -> Mask:
-    """Return which rows have a primary key that Cassandra takes: nothing null, no text over 64 KiB."""
-    good: Mask | None = None
+    """Return which rows have a primary key that Cassandra takes: nothing null, no far-off time, no text over 64 KiB.
+
+    A partition key of several columns is no longer than that altogether.
+    """
+    if not plan.partition_key or not plan.clustering:
+        raise SinkError(f"{plan.name} has no primary key", hint="`fluvial init` creates the tables")
+    types = dict(plan.columns)
+    good: Mask = np.ones(len(columns[plan.partition_key[0]]), np.bool_)
+    together = np.zeros(len(good), np.int64)
     for name in (*plan.partition_key, *plan.clustering):
         column = columns[name]
         if isinstance(column, Spans):
-            fine = (column.length >= 0) & (column.length <= MAX_KEY_BYTES)
+            good &= (column.length >= 0) & (column.length <= MAX_KEY_BYTES)
+            if name in plan.partition_key:
+                together += column.length
         elif isinstance(column, Longs):
-            fine = column.valid
+            good &= column.valid
+            if types.get(name) == "timestamp":
+                good &= (column.values >= -MAX_TIME_MS) & (column.values <= MAX_TIME_MS)
         else:
             raise SinkError(f"{plan.name}: column {name} cannot be a key", hint="make keys of text, numbers and times")
-        good = fine if good is None else good & fine
-    if good is None:
-        raise SinkError(f"{plan.name} has no primary key", hint="`fluvial init` creates the tables")
-    return good
+    return good & (together + _FRAME_BYTES * len(plan.partition_key) <= MAX_KEY_BYTES)
 
 
 def row_batches(
@@ -176,6 +191,8 @@ def row_batches(
         len(rows),
         given - alive,
         alive - len(rows),
+        rows,
+        np.append(packed.start, len(packed.buffer)),
     )
 
 

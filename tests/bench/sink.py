@@ -195,7 +195,13 @@ def measure_sink_app(
     async def run(session: Any) -> tuple[float, float]:
         target = result_target(SENSOR_MINUTE.table)
         place = settings.model_copy(update={"keyspace": KEYSPACE})
-        sink = Sink(kafka, SinkSettings(group=topic), place, session, [SinkTopic(topic, target, decoder, None)])
+        sink = Sink(
+            kafka,
+            SinkSettings(group=topic),
+            place,
+            session,
+            [SinkTopic(topic, target, decoder, lambda _records, _errors: ())],
+        )
         running = asyncio.create_task(sink.app.run())
         while sink.counts.read == 0:  # noqa: ASYNC110 — counters have no event
             await asyncio.sleep(0.005)

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from fluvial.cassandra import close, connect, connected
-from fluvial.errors import SinkError
+from fluvial.errors import DeadLetterLimitError, SinkError
 from fluvial.oracle.from_cassandra import read_table
+from fluvial.schemas.avro import DatumWriter, load_schema
 from fluvial.schemas.columns import double_lists, doubles, longs, spans_from_strings, string_lists
 from fluvial.schemas.declarations import Table
+from fluvial.services.sinking import SetAside
 from fluvial.settings import CassandraSettings, KafkaSettings, SinkSettings
 from fluvial.sinks.app import Sink, SinkTopic
 from fluvial.sinks.tables import plan_table
@@ -28,9 +31,10 @@ from support.sinking import (
     minute_columns,
     publish,
     running_sink,
+    set_aside,
     shipped_tables,
 )
-from support.transport import ends, eventually, fresh_topic
+from support.transport import committed, ends, eventually, fresh_topic, group_id
 
 pytestmark = [
     pytest.mark.integration,
@@ -63,6 +67,15 @@ def in_table(tables: CassandraSettings, name: str) -> list[dict]:
 
 def means(tables: CassandraSettings) -> dict[tuple[str, int], tuple[float, int]]:
     return {(r["sensor_id"], r["window_start"]): (r["mean"], r[WRITETIME]) for r in in_table(tables, "sensor_minute")}
+
+
+@contextmanager
+def fresh_dead_letters(kafka: KafkaSettings, topic: str) -> Iterator[str]:
+    admin = AdminClient(librdkafka_config(kafka))
+    dead = f"{topic}.dead-letter"
+    admin.create_topics([NewTopic(dead, 1, 1)])[dead].result(30)
+    yield dead
+    admin.delete_topics([dead])[dead].result(30)
 
 
 def newest(rows: list[Row]) -> dict[tuple[str, int], tuple[float, int]]:
@@ -135,10 +148,7 @@ async def test_rows_that_cannot_be_used_go_to_the_dead_letter_topic_and_hold_not
 ) -> None:
     good = encoded(MINUTES, minute_columns([("a", TODAY_MS, 1.0, 0, 1)]))
     long_key = encoded(MINUTES, minute_columns([("x" * 70_000, TODAY_MS, 1.0, 0, 1)]))
-    with fresh_topic(kafka) as topic:
-        admin = AdminClient(librdkafka_config(kafka))
-        dead = f"{topic}.dead-letter"
-        admin.create_topics([NewTopic(dead, 1, 1)])[dead].result(30)
+    with fresh_topic(kafka) as topic, fresh_dead_letters(kafka, topic) as dead:
         publish(kafka, topic, [good[0][:9], *good, None, *long_key])
         async with running_sink(kafka, tables, topic, MINUTES, result_target(SENSOR_MINUTE.table)) as running:
             await running.catch_up()
@@ -146,7 +156,44 @@ async def test_rows_that_cannot_be_used_go_to_the_dead_letter_topic_and_hold_not
             assert (counts.read, counts.dead_lettered, counts.nulls) == (4, 2, 1)
             assert running.sink.writer.counts.rows == 1
         assert ends(kafka, dead) == [2]
-        admin.delete_topics([dead])[dead].result(30)
+    assert list(means(tables)) == [("a", TODAY_MS)]
+
+
+async def test_a_row_that_cassandra_refuses_is_set_aside_and_the_others_of_its_batch_are_written(
+    kafka: KafkaSettings, tables: CassandraSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if the sink knew nothing of what keys may be: Cassandra itself has to say it.
+    monkeypatch.setattr("fluvial.sinks.app.usable", lambda columns, _: columns["sensor_id"].length >= 0)
+    rows: list[Row] = [("a" if i != 7 else "x" * 70_000, TODAY_MS - i * MINUTE_MS, 1.0, 0, i) for i in range(20)]
+    with fresh_topic(kafka) as topic, fresh_dead_letters(kafka, topic) as dead:
+        publish(kafka, topic, encoded(MINUTES, minute_columns(rows)))
+        async with running_sink(kafka, tables, topic, MINUTES, result_target(SENSOR_MINUTE.table)) as running:
+            await running.catch_up()
+            assert (running.sink.counts.dead_lettered, running.sink.writer.counts.rows) == (1, 19)
+        assert ends(kafka, dead) == [1]
+    assert len(means(tables)) == 19
+
+
+async def test_a_sink_whose_rows_are_nearly_all_bad_stops_and_skips_none_of_them(
+    kafka: KafkaSettings, tables: CassandraSettings
+) -> None:
+    good = encoded(MINUTES, minute_columns([("a", TODAY_MS, 1.0, 0, 1)]))
+    group = group_id()
+    with fresh_topic(kafka) as topic, fresh_dead_letters(kafka, topic) as dead:
+        publish(kafka, topic, [*good, *[b"bad"] * 30])
+        writer = DatumWriter(load_schema("fluvial.DeadLetter"), 1)
+        stopping = SetAside(writer, ratio=1.0, run=30)
+        target = result_target(SENSOR_MINUTE.table)
+        with pytest.raises(DeadLetterLimitError, match="30 bad records in a row"):
+            async with running_sink(kafka, tables, topic, MINUTES, target, group=group, dead_letters=stopping) as first:
+                await eventually(lambda: first.sink.app.failure is not None)
+        assert committed(kafka, group, topic) == [-1001]
+        assert ends(kafka, dead) == [0]
+        # The limit raised, it goes on from there.
+        raised = SetAside(writer, ratio=1.0, run=31)
+        async with running_sink(kafka, tables, topic, MINUTES, target, group=group, dead_letters=raised) as second:
+            await second.catch_up()
+        assert ends(kafka, dead) == [30]
     assert list(means(tables)) == [("a", TODAY_MS)]
 
 
@@ -249,7 +296,7 @@ def test_a_table_whose_columns_differ_from_its_rows_is_refused_before_anything_i
                     SinkSettings(),
                     tables,
                     session,
-                    [SinkTopic(topic, result_target(pipeline.table), decoder(topic), None)],
+                    [SinkTopic(topic, result_target(pipeline.table), decoder(topic), set_aside)],
                 )
         finally:
             close(session)

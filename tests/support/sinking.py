@@ -122,12 +122,13 @@ async def running_sink(
 ) -> AsyncIterator[RunningSink]:
     """Run a sink of ``topic``, whose records are those of the declared topic, in a consumer group of its own."""
     group = options.pop("group", group_id())
+    dead_letters = options.pop("dead_letters", set_aside)
     sink = Sink(
         kafka,
         SinkSettings(group=group, rows_per_batch=20),
         cassandra,
         connect(cassandra, "write"),
-        [SinkTopic(topic, target, decoder(declared), set_aside)],
+        [SinkTopic(topic, target, decoder(declared), dead_letters)],
         **options,
     )
     sink.app.conf.broker_session_timeout = 6.0

@@ -41,7 +41,7 @@ def message(kind: type, text: str) -> BaseException:
         (WriteTimeout("x", write_type=WriteType.UNLOGGED_BATCH), Verdict.OVERLOADED),
         (OperationTimedOut(), Verdict.OVERLOADED),
         (message(OverloadedErrorMessage, "x"), Verdict.OVERLOADED),
-        (InvalidRequest("x"), Verdict.REFUSED),
+        (InvalidRequest("x"), Verdict.INVALID),
         (Unauthorized("x"), Verdict.REFUSED),
         (message(SyntaxException, "x"), Verdict.REFUSED),
         (TypeError("x"), Verdict.REFUSED),

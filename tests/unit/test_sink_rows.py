@@ -2,6 +2,7 @@
 
 import datetime
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -160,11 +161,33 @@ def test_routing_keys_are_cassandras_composite_type(parts: list[bytes]) -> None:
 
 def test_rows_whose_key_is_null_or_too_long_are_not_usable() -> None:
     columns: dict[str, Column] = {
-        "sensor_id": spans_from_strings(["a", None, "x" * 65_536, "x" * 65_535]),
-        "day": longs([1, 1, 1, 1]),
-        "window_start": longs([1, 1, 1, 1]),
+        "sensor_id": spans_from_strings(["a", None, "x" * 65_536, "x" * 65_535, "x" * 65_500]),
+        "day": longs([1] * 5),
+        "window_start": longs([1] * 5),
     }
-    assert usable(columns, SMALL).tolist() == [True, False, False, True]
+    assert usable(columns, SMALL).tolist() == [True, False, False, False, True]
+
+
+def test_key_columns_that_are_too_long_together_are_not_usable() -> None:
+    plan = replace(SMALL, partition_key=("sensor_id", "metric", "day"))
+    text = spans_from_strings(["x" * 40_000, "x" * 20_000])
+    columns: dict[str, Column] = {
+        "sensor_id": text,
+        "metric": text,
+        "day": longs([1, 1]),
+        "window_start": longs([1, 1]),
+    }
+    assert usable(columns, plan).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("time_ms", [-(2**63), -(9 * 10**15) - 1, 9 * 10**15 + 1, 2**63 - 1 - MINUTE_MS])
+def test_rows_of_a_time_that_cassandra_cannot_tell_are_not_usable_and_harm_no_other(time_ms: int) -> None:
+    target = result_target(Table("small", ("sensor_id",), "day", retention_days=1))
+    columns, stamps = target.rows(columns_of([("a", NOW_MS, 1.0, 0, 1), ("b", time_ms, 1.0, 0, 2)]))
+    good = usable(columns, SMALL)
+    assert good.tolist() == [True, False]
+    made = row_batches(SMALL, columns, np.flatnonzero(good), stamps, now_ms=NOW_MS, rows_per_batch=10)
+    assert made.source.tolist() == [0]
 
 
 def test_readings_are_told_apart_by_sequence_or_else_by_value() -> None:

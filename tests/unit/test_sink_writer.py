@@ -3,6 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -40,6 +42,7 @@ class ScriptedSession:
         self.open = 0
         self.most_open = 0
         self.client_protocol_handler: Any = None
+        self.dropped = False
 
     def execute_async(self, statement: PackedBatch, timeout: float) -> ScriptedFuture:
         rows = statement._statements_and_parameters
@@ -47,6 +50,10 @@ class ScriptedSession:
         self.open += 1
         self.most_open = max(self.most_open, self.open)
         return ScriptedFuture(self.script.pop(0) if self.script else None, self._later)
+
+    def prepare(self, query: str) -> None:
+        if self.dropped:
+            raise InvalidRequest(f"unconfigured table small: {query}")
 
     def _later(self, call: Callable[[], None]) -> None:
         def answer() -> None:
@@ -60,7 +67,8 @@ def batches(partitions: int = 1) -> RowBatches:
     """Return one batch for each partition: its rows are too many to share one."""
     rows = [(f"sensor-{p}", NOW_MS + 60_000 * i, 1.0, 0, i) for p in range(partitions) for i in range(60)]
     columns, stamps = result_target(Table("small", ("sensor_id",), "day", retention_days=1)).rows(columns_of(rows))
-    made = row_batches(SMALL, columns, np.arange(len(rows)), stamps, now_ms=NOW_MS, rows_per_batch=100)
+    plan = replace(SMALL, statement=SimpleNamespace(query_string="INSERT …"))
+    made = row_batches(plan, columns, np.arange(len(rows)), stamps, now_ms=NOW_MS, rows_per_batch=100)
     assert len(made) == partitions
     return made
 
@@ -98,10 +106,53 @@ async def test_a_passing_failure_is_retried_with_the_same_bytes_until_it_passes(
     assert writer.counts.retries == 3
 
 
-async def test_a_refusal_stops_the_write_and_says_what_was_refused() -> None:
-    writer = writer_on(ScriptedSession(InvalidRequest("unconfigured table small")))
+class PickySession(ScriptedSession):
+    """Refuses batches in which one of the given source offsets is; keeps the offsets of those that it takes."""
+
+    def __init__(self, *bad: int) -> None:
+        super().__init__()
+        self.bad = set(bad)
+        self.taken: list[int] = []
+
+    def execute_async(self, statement: PackedBatch, timeout: float) -> ScriptedFuture:
+        rows = statement._statements_and_parameters
+        offsets = offsets_in(bytes(rows.body), rows.count)
+        if self.bad & set(offsets):
+            self.script = [InvalidRequest("Key length of 70000 is longer than maximum of 65535")]
+        else:
+            self.script = []
+            self.taken += offsets
+        return super().execute_async(statement, timeout)
+
+
+def offsets_in(body: bytes, count: int) -> list[int]:
+    """Return the source offsets of packed rows of the small table, all of one size."""
+    size = len(body) // count
+    return [int.from_bytes(body[i * size :][size - 28 : size - 20], "big") for i in range(count)]
+
+
+@pytest.mark.parametrize("bad", [(), (0,), (59,), (3, 4, 40), tuple(range(60))])
+async def test_rows_that_cassandra_does_not_take_are_found_and_the_others_are_written(bad: tuple[int, ...]) -> None:
+    session = PickySession(*bad)
+    writer = writer_on(session)
+    refused = await writer.try_write(batches())
+    assert [(e.row, e.stage, e.error_type) for e in refused] == [(row, "write", "InvalidRequest") for row in bad]
+    assert sorted(session.taken) == [i for i in range(60) if i not in bad]
+    assert writer.counts.rows == 60 - len(bad)
+    assert (writer.counts.in_flight, session.open) == (0, 0)
+
+
+async def test_who_cannot_go_on_without_a_row_hears_of_it() -> None:
+    with pytest.raises(SinkError, match=r"refuses 1 rows of tests.small: InvalidRequest: Key length"):
+        await writer_on(PickySession(7)).write(batches())
+
+
+async def test_a_table_that_is_gone_stops_the_write_and_blames_no_row() -> None:
+    session = ScriptedSession(*[InvalidRequest("unconfigured table small")] * 100)
+    session.dropped = True
     with pytest.raises(SinkError, match=r"refuses rows of tests.small: InvalidRequest: unconfigured table small"):
-        await writer.write(batches(5))
+        await writer_on(session).try_write(batches(5))
+    assert len(session.sent) == 5
 
 
 async def test_a_request_that_cannot_even_be_sent_is_classified_too() -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from fluvial.errors import SchemaError
@@ -139,7 +139,7 @@ def read_to_end(
     }
     consumer = Consumer(config)
     try:
-        consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in range(partitions)])
+        consumer.assign([TopicPartition(topic, p, 0) for p in range(partitions)])
         unfinished = set(range(partitions))
         heard = time.monotonic()
         while unfinished:

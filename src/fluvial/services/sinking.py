@@ -24,11 +24,19 @@ from fluvial.transport.publisher import OutRecord
 READINGS_TOPIC = "iot.readings"
 
 
-class SetAside:
-    """Makes dead letters of a result topic's bad records, and stops when nearly all are bad. Safe to share by threads."""
+# Of event topics the worker sets aside what cannot be read: the sink only adds what it cannot write.
+NOT_READ = frozenset({"decode", "validate"})
 
-    def __init__(self, writer: DatumWriter, *, ratio: float, run: int) -> None:
+
+class SetAside:
+    """Makes dead letters of a topic's bad records, and stops when nearly all are bad. Safe to share by threads.
+
+    Errors of the stages in ``elsewhere`` are another service's to set aside, and to count.
+    """
+
+    def __init__(self, writer: DatumWriter, *, ratio: float, run: int, elsewhere: frozenset[str] = frozenset()) -> None:
         self._writer = writer
+        self._elsewhere = elsewhere
         self._ratio = ratio
         self._run = run
         self._limits: dict[tuple[str, int], DeadLetterLimit] = {}
@@ -41,10 +49,11 @@ class SetAside:
             DeadLetterLimitError: too many records of the partition are bad.
         """
         place = records.topic, records.partition
+        errors = [e for e in errors if e.stage not in self._elsewhere]
         with self._noting:
             limit = self._limits.setdefault(place, DeadLetterLimit(ratio=self._ratio, run=self._run))
             limit.note(*place, len(records), np.array([e.row for e in errors], np.int64))
-        return [OutRecord(d.key, self._writer.write(d.fields)) for d in dead_letters(records, list(errors))]
+        return [OutRecord(d.key, self._writer.write(d.fields)) for d in dead_letters(records, errors)]
 
 
 def build_sink(
@@ -61,11 +70,9 @@ def build_sink(
         PipelineError: the settings name an unknown pipeline.
     """
     pipelines = chosen(catalog.pipelines, settings.worker.pipelines)
-    set_aside = SetAside(
-        _dead_letter_writer(registry, pipelines[0].result_topic),
-        ratio=settings.worker.dead_letter_ratio,
-        run=settings.worker.dead_letter_run,
-    )
+    writer = _dead_letter_writer(registry, pipelines[0].result_topic)
+    ratio, run = settings.worker.dead_letter_ratio, settings.worker.dead_letter_run
+    set_aside = SetAside(writer, ratio=ratio, run=run)
     topics = [
         SinkTopic(
             p.result_topic, result_target(p.table), Decoder(catalog.schema_of(p.result_topic), registry), set_aside
@@ -73,9 +80,9 @@ def build_sink(
         for p in pipelines
     ]
     if settings.sink.raw_readings:
-        # The worker sets the bad records of event topics aside.
+        unwritten = SetAside(writer, ratio=ratio, run=run, elsewhere=NOT_READ)
         decoder = Decoder(catalog.schema_of(READINGS_TOPIC), registry)
-        topics.append(SinkTopic(READINGS_TOPIC, readings_target(settings.sink.raw_retention_days), decoder, None))
+        topics.append(SinkTopic(READINGS_TOPIC, readings_target(settings.sink.raw_retention_days), decoder, unwritten))
     session: Any = connect(settings.cassandra, "write")
     try:
         return Sink(settings.kafka, settings.sink, settings.cassandra, session, topics, from_available=from_available)
