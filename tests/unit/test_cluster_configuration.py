@@ -1,5 +1,6 @@
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,12 @@ def _broker(node_id: int, controllers: tuple[int, ...], folder: Path = Path("/da
 
 def _properties(broker: KafkaBroker) -> dict[str, str]:
     return dict(line.split("=", 1) for line in broker.properties().splitlines())
+
+
+def test_clients_of_a_proxied_listener_are_told_the_proxy() -> None:
+    properties = _properties(replace(_broker(1, (7001,)), proxied=(9500, 9600)))
+    assert properties["listeners"].endswith(",PROXIED://127.0.0.1:9500")
+    assert properties["advertised.listeners"] == "PLAINTEXT://127.0.0.1:9001,PROXIED://127.0.0.1:9600"
 
 
 def test_one_broker_keeps_one_replica() -> None:

@@ -57,6 +57,7 @@ def _brokers(
             java=java,
             jars=jars,
             heap_mb=state.spec.broker_heap_mb,
+            proxied=(ports[f"kafka-{i}"]["proxied"], ports[f"kafka-{i}"]["proxy"]) if state.spec.proxied else None,
         )
         for i in ids
     ]

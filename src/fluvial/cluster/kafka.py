@@ -27,6 +27,8 @@ class KafkaBroker:
     jars: tuple[Path, ...]
     heap_mb: int
     ready_seconds: float = 90
+    # A second listener's port, and the one that its clients are told.
+    proxied: tuple[int, int] | None = None
 
     @property
     def name(self) -> str:
@@ -77,13 +79,18 @@ class KafkaBroker:
         """Render server.properties."""
         n = len(self.controllers)
         voters = ",".join(f"{i}@{HOST}:{port}" for i, port in enumerate(self.controllers, 1))
+        listeners = f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{self.controllers[self.node_id - 1]}"
+        advertised = f"PLAINTEXT://{HOST}:{self.port}"
+        if self.proxied is not None:
+            listeners += f",PROXIED://{HOST}:{self.proxied[0]}"
+            advertised += f",PROXIED://{HOST}:{self.proxied[1]}"
         settings = {
             "process.roles": "broker,controller",
             "node.id": self.node_id,
             "controller.quorum.voters": voters,
-            "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{self.controllers[self.node_id - 1]}",
-            "advertised.listeners": f"PLAINTEXT://{HOST}:{self.port}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": listeners,
+            "advertised.listeners": advertised,
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT",
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
             "log.dirs": self.folder / "data",

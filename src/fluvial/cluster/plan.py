@@ -66,15 +66,16 @@ class _Planner:
     def all_ports(self) -> dict[str, Ports]:
         brokers = [f"kafka-{i}" for i in range(1, self.spec.brokers + 1)]
         some_run = any(name in self.running for name in brokers)
-        ports = {
-            name: self._own(name, {"client": 9090 + 2 * i, "controller": 9091 + 2 * i}, fixed=some_run)
-            for i, name in enumerate(brokers, 1)
-        }
+        ports = {name: self._own(name, self._of_broker(i), fixed=some_run) for i, name in enumerate(brokers, 1)}
         if self.spec.nodes:
             ports |= self._cassandra()
         if self.spec.registry:
             ports["registry"] = self._own("registry", {"http": 8081, "management": 8082}, fixed=False)
         return ports
+
+    def _of_broker(self, i: int) -> Ports:
+        proxied = {"proxied": 9190 + 2 * i, "proxy": 9191 + 2 * i} if self.spec.proxied else {}
+        return {"client": 9090 + 2 * i, "controller": 9091 + 2 * i, **proxied}
 
     def _own(self, name: str, usual: Ports, *, fixed: bool) -> Ports:
         had = self.before.get(name, {})

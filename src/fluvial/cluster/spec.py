@@ -14,7 +14,8 @@ class ClusterSpec:
 
     ``brokers`` and ``nodes`` are 1 or 3, or 0 to leave Kafka or Cassandra out; 4 nodes are there to see a ring grow.
     ``ports`` "usual" prefers 9092, 8081, 9042 …; "any" takes random ones from the start, so that clusters that start at
-    once do not want the same.
+    once do not want the same. ``proxied`` gives each broker a second listener, port ``proxied``, whose clients are told to
+    connect to port ``proxy``, where a proxy of the tests stands between.
     """
 
     brokers: int = 1
@@ -24,6 +25,7 @@ class ClusterSpec:
     node_heap_mb: int = 1024
     registry_heap_mb: int = 320
     ports: Literal["usual", "any"] = "usual"
+    proxied: bool = False
 
     def __post_init__(self) -> None:
         for what, n in (("brokers", self.brokers), ("nodes", self.nodes)):
