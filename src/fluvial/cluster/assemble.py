@@ -77,6 +77,7 @@ def _nodes(
             java=java,
             jars=jars,
             heap_mb=state.spec.node_heap_mb,
+            proxied=state.spec.proxied and state.spec.nodes > 1,
         )
         for i in range(1, state.spec.nodes + 1)
     ]

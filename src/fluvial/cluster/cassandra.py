@@ -8,6 +8,8 @@ from pathlib import Path
 from fluvial.cluster.server import JVM_OPTIONS, Launch, NotReadyError, require_listening, write_files
 
 HOSTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")
+# Where other nodes look for a node that has a proxy before it.
+PROXY_HOSTS = ("127.0.1.1", "127.0.1.2", "127.0.1.3", "127.0.1.4")
 
 # Cassandra's own jvm17-server.options; it reaches into these packages.
 _EXPORTS = (
@@ -57,6 +59,7 @@ class CassandraNode:
     jars: tuple[Path, ...]
     heap_mb: int
     ready_seconds: float = 180
+    proxied: bool = False
 
     @property
     def name(self) -> str:
@@ -124,7 +127,8 @@ class CassandraNode:
         """Render cassandra.yaml: JSON values are YAML."""
         data = self.folder / "data"
         # A node that is its own seed starts while others are away, but copies no data: a new one has only the first.
-        seeds = HOSTS[: self.nodes] if self.has_joined_before else HOSTS[:1]
+        known = PROXY_HOSTS if self.proxied else HOSTS
+        seeds = known[: self.nodes] if self.has_joined_before else known[:1]
         megabytes = max(64, self.heap_mb // 4)
         settings: dict[str, object] = {
             "cluster_name": "fluvial",
@@ -139,6 +143,7 @@ class CassandraNode:
                 }
             ],
             "listen_address": self.host,
+            "broadcast_address": known[self.number - 1],
             "rpc_address": self.host,
             "native_transport_port": self.port,
             "storage_port": self.storage_port,

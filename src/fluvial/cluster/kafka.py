@@ -27,7 +27,7 @@ class KafkaBroker:
     jars: tuple[Path, ...]
     heap_mb: int
     ready_seconds: float = 90
-    # A second listener's port, and the one that its clients are told.
+    # A second listener's port, and the one that its clients, other brokers among them, are told.
     proxied: tuple[int, int] | None = None
 
     @property
@@ -92,7 +92,7 @@ class KafkaBroker:
             "advertised.listeners": advertised,
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT",
             "controller.listener.names": "CONTROLLER",
-            "inter.broker.listener.name": "PLAINTEXT",
+            "inter.broker.listener.name": "PROXIED" if self.proxied is not None and n > 1 else "PLAINTEXT",
             "log.dirs": self.folder / "data",
             "auto.create.topics.enable": "false",
             "num.partitions": 4,

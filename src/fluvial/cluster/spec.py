@@ -14,8 +14,9 @@ class ClusterSpec:
 
     ``brokers`` and ``nodes`` are 1 or 3, or 0 to leave Kafka or Cassandra out; 4 nodes are there to see a ring grow.
     ``ports`` "usual" prefers 9092, 8081, 9042 …; "any" takes random ones from the start, so that clusters that start at
-    once do not want the same. ``proxied`` gives each broker a second listener, port ``proxied``, whose clients are told to
-    connect to port ``proxy``, where a proxy of the tests stands between.
+    once do not want the same. ``proxied`` gives each broker a second listener, port ``proxied``, whose clients and
+    fellow brokers are told to connect to port ``proxy``, and lets the nodes look for node n at 127.0.1.n: where proxies of
+    the tests stand between.
     """
 
     brokers: int = 1
