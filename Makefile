@@ -40,8 +40,8 @@ unit: install ## the tests that need no server
 integration: install ## the tests on real servers
 	$(BIN)/pytest -q tests/integration tests/faults
 
-faults: install ## every fault of the matrix, many seeded trials, and a report
-	$(BIN)/pytest -q tests/faults
+faults: install ## every fault of the matrix, seeded trials, a report: TRIALS=20 or MINUTES=60, ROW=4 SEED=17
+	$(BIN)/python tests/faults/run.py $(if $(ROW),--row $(ROW)) $(if $(SEED),--seed $(SEED)) $(if $(TRIALS),--trials $(TRIALS)) $(if $(MINUTES),--minutes $(MINUTES))
 
 lint: $(VENV)/.packages
 	$(BIN)/ruff check .

@@ -57,7 +57,7 @@ def _trials(rows: list[str], asked: argparse.Namespace) -> Iterator[tuple[str, i
 
 @contextmanager
 def _cluster(folder: Path) -> Iterator[LocalCluster]:
-    cluster = LocalCluster(folder / "cluster", ClusterSpec(ports="any"))
+    cluster = LocalCluster(folder / "cluster", ClusterSpec(ports="any", proxied=True))
     cluster.start(lambda step: print(step.subject, step.message, file=sys.stderr))
     try:
         yield cluster

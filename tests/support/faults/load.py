@@ -14,6 +14,8 @@ from fluvial.transport.publisher import OutRecord
 BASE_MS = 1_704_067_200_000  # 2024-01-01, a Monday
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
+# So many steps come at once: enough for the first rows.
+AT_ONCE = 8
 UNKNOWN_SCHEMA = 2_000_000_000
 
 
@@ -69,13 +71,14 @@ class Load:
         sequences = [0] * s.keys
         for step in range(steps):
             now = BASE_MS + int(s.event_minutes * MINUTE_MS * (step + 1) / steps)
+            at = step / 10 if step >= AT_ONCE else 0.0
             topic, writer = self._readings
             records = [r for _ in range(readings_each) for r in self._reading(writer, now, sequences)]
-            yield Chunk(step / 10, topic, self._with_ticks(records, now) * s.times_sent)
+            yield Chunk(at, topic, self._with_ticks(records, now) * s.times_sent)
             if self._posts:
                 topic, writer = self._posts
                 records = [r for n in range(posts_each) for r in self._post(writer, now, step * posts_each + n)]
-                yield Chunk(step / 10, topic, self._with_ticks(records, now) * s.times_sent)
+                yield Chunk(at, topic, self._with_ticks(records, now) * s.times_sent)
         if closing:
             end = BASE_MS + int(s.event_minutes * MINUTE_MS) + 2 * DAY_MS
             for topic in [self._readings[0], *([self._posts[0]] if self._posts else [])]:

@@ -166,6 +166,21 @@ def registry_down(t: Trial) -> None:
         t.cluster.resume("registry")
 
 
+def disturb_the_network(t: Trial) -> None:
+    """Cut, delay, reset and half-close what goes to Kafka and to Cassandra, one after the other and both at once."""
+    for _ in range(t.rng.randint(3, 5)):
+        t.wait(0.2, 2.0)
+        hit = [t.rng.choice(sorted(t.proxies))] if t.rng.random() < 0.7 else sorted(t.proxies)
+        what = t.rng.choice(("cut", "delay", "reset", "half_close", "refuse"))
+        t.note(f"{what} {' '.join(hit)}")
+        for name in hit:
+            proxy = t.proxies[name]
+            proxy.delay(0.2) if what == "delay" else getattr(proxy, what)()
+        t.wait(0.5, 5.0)
+        for name in hit:
+            t.proxies[name].mend()
+
+
 SESSION_SECONDS = 45
 
 ROWS: dict[str, Scenario] = {
@@ -177,6 +192,7 @@ ROWS: dict[str, Scenario] = {
     "5": Scenario(5, "rolling restart with SIGTERM under load", rolling_restart, Shape(seconds=15.0)),
     "6": Scenario(6, "rebalance storm", rebalance_storm, Shape(seconds=20.0)),
     "14": Scenario(14, "Cassandra stands still for 20 s", freeze_cassandra, recovery_seconds=60.0),
+    "15": Scenario(15, "cuts, delays and resets", disturb_the_network, Shape(seconds=15.0), posts=0.2, proxied=True),
     "18": Scenario(18, "damaged checkpoints", damage_checkpoints),
     "19": Scenario(19, "a quarter is poison", swallow_poison, Shape(poison=0.25)),
     "20": Scenario(
@@ -186,7 +202,8 @@ ROWS: dict[str, Scenario] = {
     "21": Scenario(21, "everything is sent three times, by several producers", publish_again, Shape(events=3000, times_sent=3)),
     "23": Scenario(23, "the registry is away", registry_down),
 }  # fmt: skip
-NEED_A_CLUSTER = frozenset({"14", "23"})
+# These harm the servers, or need a proxied listener.
+NEED_A_CLUSTER = frozenset({"14", "15", "23"})
 
 
 def _die_at(t: Trial, names: list[str], failpoints: tuple[str, ...]) -> None:
