@@ -29,7 +29,9 @@ def column_from_json(cells: list[Any], field: Field, faults: Faults) -> Column:
         array = pa.array(cells)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
         array = None
-    if array is None or not _fits(array.type, field):
+    # Arrow takes true among numbers for 1.
+    mixed = field.kind == "numbers" or (field.kind in ("number", "integer", "time") and bool in set(map(type, cells)))
+    if array is None or mixed or not _fits(array.type, field):
         array, wrong = _alike(cells, field)
         faults.mark(wrong, f"{field.name}: not {CALLED[field.kind]}")
     return column_of(array, field, TIMES, (), faults, field.name)

@@ -78,7 +78,7 @@ class KeyFile:
         same = hmac.compare_digest(digest, found.digest if found else _digest(""))
         return found.grant if found and same and found.revoked is None else None
 
-    def keys(self) -> list[StoredKey]:
+    def all(self) -> list[StoredKey]:
         """Return all keys, oldest first."""
         return sorted(self._read().values(), key=lambda k: k.created)
 

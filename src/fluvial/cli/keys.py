@@ -45,7 +45,7 @@ def list_() -> None:
     """
     from fluvial.cli.console import columns
 
-    stored = _file().keys()
+    stored = _file().all()
     if not stored:
         typer.echo("No keys yet. Make one: fluvial keys add NAME --topic iot.readings")
         return

@@ -137,7 +137,7 @@ class Outbox:
     @property
     def waiting(self) -> int:
         """How many events wait."""
-        return self._waiting
+        return int(self._waiting)
 
     @property
     def dropped(self) -> int:
@@ -154,7 +154,7 @@ class Outbox:
     def wait_until_empty(self, seconds: float | None) -> bool:
         """Return true when nothing waits any more, false when the time is over."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._waiting == 0, seconds)
+            return bool(self._changed.wait_for(lambda: self._waiting == 0, seconds))
 
     def stop_waiting(self) -> None:
         """End every wait: the client is closing."""
