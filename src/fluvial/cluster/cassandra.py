@@ -97,6 +97,8 @@ class CassandraNode:
             "cassandra.ring_delay_ms": 1000,
             "cassandra.shutdown_announce_in_ms": 100,
             "cassandra.consistent.rangemovement": "false",
+            # `fluvial audit --replicas` asks each node for its own data alone.
+            "cassandra.enable_nodelocal_queries": "true",
         }
         agent = next(j for j in self.jars if j.name.startswith("jamm-"))
         return Launch(
