@@ -26,19 +26,25 @@ class DeadLetter:
 def dead_letters(records: RecordColumns, errors: list[RowError]) -> list[DeadLetter]:
     """Return a dead letter per error.
 
-    What would be too large for the dead-letter topic is left out, payload first: the record is in its own topic still.
+    What would be too large for the dead-letter topic is left out, largest first: the record is in its own topic still.
     """
     out = []
     for e in errors:
         key, payload, headers = records.key.bytes_at(e.row), records.value.bytes_at(e.row), all_headers(records, e.row)
-        sizes = [len(payload or b""), sum(len(n) + len(v or b"") for n, v in headers), 2 * len(key or b"")]
+        sizes = {
+            "payload": len(payload or b""),
+            "headers": sum(len(name) + len(value or b"") for name, value in headers),
+            "key": 2 * len(key or b""),  # it is the dead letter's own key, too
+        }
         left_out = 0
-        if sum(sizes) > ROOM_BYTES:
-            payload, left_out = None, max(sizes[0], 1)
-        if sum(sizes[1:]) > ROOM_BYTES:
-            headers, left_out = [], left_out + sizes[1]
-        if sizes[2] > ROOM_BYTES:
-            key, left_out = None, left_out + sizes[2] // 2
+        while sum(sizes.values()) > ROOM_BYTES:
+            largest = max(sizes, key=lambda part: sizes[part])
+            left_out += sizes.pop(largest)
+        payload, headers, key = (
+            payload if "payload" in sizes else None,
+            headers if "headers" in sizes else [],
+            key if "key" in sizes else None,
+        )
         offset = int(records.offset[e.row])
         where = f"{records.topic}[{records.partition}]@{offset}"
         fields = {

@@ -32,6 +32,7 @@ def read_partial(datum: bytes, schema: Any) -> Partial:
         found.stopped = "its schema is no record"
         return found
     reader = _Reader(datum)
+    reader.learn(schema)
     name = ""
     try:
         for f in schema["fields"]:
@@ -54,7 +55,13 @@ class _Reader:
         self._values = 0
         self._named: dict[str, Any] = {}
 
+    def learn(self, schema: Mapping[str, Any]) -> None:
+        """Know a named type from now on, by its short and its full name."""
+        if "name" in schema:
+            self._named[schema["name"]] = self._named[f"{schema.get('namespace', '')}.{schema['name']}"] = schema
+
     def value(self, schema: Any, depth: int) -> Any:
+        """Return the next value, of a type."""
         self._values += 1
         if depth > MAX_DEPTH or self._values > MAX_VALUES:
             raise _StopError("too deep or too much to be shown")
@@ -66,8 +73,7 @@ class _Reader:
         if isinstance(schema, str):
             return self._primitive(schema) if schema not in self._named else self.value(self._named[schema], depth + 1)
         kind = schema["type"]
-        if "name" in schema:
-            self._named[schema["name"]] = self._named[f"{schema.get('namespace', '')}.{schema['name']}"] = schema
+        self.learn(schema)
         match kind:
             case "record":
                 return {f["name"]: self.value(f["type"], depth + 1) for f in schema["fields"]}

@@ -72,7 +72,7 @@ class Place:
         schema = load_schema(DEAD_LETTER)
         with Registry(self.settings.registry) as registry:
             writer = DatumWriter(schema, registry.schema_id(f"{self.topic}.dead-letter-value", schema))
-        letters = dead_letters(records_of(records), errors)
+        letters = dead_letters(records_of(records, [r.place.timestamp for r in records]), errors)
         self.publish([OutRecord(d.key, writer.write(d.fields)) for d in letters], ".dead-letter")
 
     def work(self) -> LedgerLine:
@@ -91,7 +91,7 @@ class Place:
 
             async def caught_up() -> None:
                 await worker.assigned.wait()
-                while await asyncio.to_thread(progress.lag, self.settings.worker.group, [self.topic]):
+                while await asyncio.to_thread(progress.lag, self.settings.worker.group, [self.topic]):  # noqa: ASYNC110 — Kafka is asked
                     await asyncio.sleep(0.05)
                 await worker.finish()
 

@@ -304,4 +304,5 @@ def _tell_plan(plan: "Outcome", max_attempts: int) -> None:
 
 def _tell_unreadable(log: "DeadLetterLog") -> None:
     if log.unreadable:
-        typer.echo(f"{log.unreadable:,} records of the dead-letter topics are no dead letters: skipped.", err=True)
+        told = f"{log.unreadable:,} records of the dead-letter topics cannot be read as such"
+        typer.echo(f"{told}, the first is {log.first_unreadable}", err=True)

@@ -41,7 +41,7 @@ def list_as_text(summary: "Summary", repeats: int, *, by_partition: bool) -> Non
             (str(x.place), _time(x.place.timestamp), state, x.stage, x.error_type, _cut(x.cause)) for x, state in newest
         ]
         typer.echo(columns(("PLACE", "TIMESTAMP", "STATE", "STAGE", "ERROR", "WHY"), lines))
-    if len(newest) < summary.records:
+    if newest and len(newest) < summary.records:
         typer.echo(f"\nThe newest {len(newest):,} of {summary.records:,}; --limit shows more.", err=True)
     if repeats:
         typer.echo(f"{repeats:,} repeats (a record set aside again) are not counted.", err=True)
@@ -62,7 +62,7 @@ def shown_as_text(shown: "Shown") -> None:
         ("set aside", _time(x.set_aside) + (f", {shown.times} times" if shown.times > 1 else "")),
         ("failed at", f"{x.stage}, {x.error_type}"),
         ("why", x.cause),
-        ("now", shown.now or "it would pass" if shown.now is None else f"it would fail again: {shown.now}"),
+        ("now", shown.now),
         ("key", "none" if x.key is None else _text(x.key)),
         *((f"header {name}", "null" if value is None else _text(value)) for name, value in x.headers),
     ]
@@ -79,9 +79,11 @@ def shown_as_text(shown: "Shown") -> None:
 def shown_as_json(shown: "Shown") -> None:
     """Print one letter in full as one object; bytes are hex."""
     x, mark = shown.letter, shown.mark
-    out: dict[str, Any] = {**_plain(x), "state": shown.state, "times_set_aside": shown.times, "would_fail": shown.now}
+    out: dict[str, Any] = {**_plain(x), "state": shown.state, "times_set_aside": shown.times}
     out |= {
         "payload": None if x.payload is None else x.payload.hex(),
+        "would_pass": shown.passes,
+        "now": shown.now,
         "schema": shown.schema,
         "decoded": shown.decoded.fields if shown.decoded else None,
         "decoding_stopped": shown.decoded.stopped if shown.decoded else None,

@@ -1,5 +1,6 @@
 """Whether dead letters would pass now: decoded and validated by today's schemas and settings, as a worker would."""
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,17 +10,21 @@ from fluvial.records import RecordColumns, Spans
 from fluvial.schemas.catalog import Catalog
 from fluvial.schemas.decoder import Decoder
 from fluvial.schemas.registry import Registry
+from fluvial.services.dead_letter_topics import TopicFacts
 from fluvial.services.dead_letters import Letter
 from fluvial.services.partitions import partition_counts
 from fluvial.settings import Settings
 from fluvial.stream_apps.plan import TopicPlan, plan_topics
 from fluvial.stream_apps.validation import sort_records
 
+LEFT_OUT = "its payload was too large to be kept here as well"
+
 
 class Check:
     """Decodes and validates dead letters anew. What nothing declared reads cannot be judged."""
 
     def __init__(self, settings: Settings, catalog: Catalog, registry: Registry) -> None:
+        self._facts = TopicFacts(settings.kafka)
         self._max_ahead_ms = int(settings.worker.max_ahead_seconds * 1000)
         self._catalog = catalog
         self._registry = registry
@@ -27,6 +32,10 @@ class Check:
         self._kafka = settings.kafka
         self._plans: dict[str, TopicPlan] = plan_topics(catalog.pipelines)
         self._decoders: dict[str, Decoder | None] = {}
+
+    def knows(self, topic: str) -> bool:
+        """Whether it can tell: something that is declared reads the topic."""
+        return self._decoder(topic) is not None
 
     def failures(self, letters: Sequence[Letter]) -> list[str | None]:
         """Return for each letter (all of one topic) why it would fail again; None when it would pass, or nobody can tell.
@@ -40,7 +49,8 @@ class Check:
         ]
         if decoder is None:
             return reasons
-        records = records_of(letters)
+        now, facts = time.time_ns() // 1_000_000, self._facts.of(letters[0].place.topic)
+        records = records_of(letters, [facts.timestamp(x.place.timestamp, now) for x in letters])
         events = decoder.decode(records)
         errors = list(events.errors)
         plan = self._plans.get(records.topic)
@@ -68,8 +78,8 @@ class Check:
         return self._decoders[topic]
 
 
-def records_of(letters: Sequence[Letter]) -> RecordColumns:
-    """Return the records that letters of one topic are of, as the transport would have fetched them."""
+def records_of(letters: Sequence[Letter], timestamps: Sequence[int]) -> RecordColumns:
+    """Return the records that letters of one topic are of, as the transport would fetch them."""
     text = bytearray()
 
     def put(part: bytes | None) -> tuple[int, int]:
@@ -88,9 +98,9 @@ def records_of(letters: Sequence[Letter]) -> RecordColumns:
         return Spans(buffer, np.ascontiguousarray(start), np.ascontiguousarray(length))
 
     offsets = np.array([x.place.offset for x in letters], np.int64)
-    timestamps = np.array([x.place.timestamp for x in letters], np.int64)
+    stamps = np.array(timestamps, np.int64)
     return RecordColumns(
-        first.topic, first.partition, offsets, timestamps, spans(keys), spans(values), np.array(headers, np.int64),
+        first.topic, first.partition, offsets, stamps, spans(keys), spans(values), np.array(headers, np.int64),
         int(offsets[-1]) + 1,
     )  # fmt: skip
 

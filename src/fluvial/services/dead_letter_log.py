@@ -23,12 +23,13 @@ Bounds = dict[tuple[str, int], int]
 
 
 class DeadLetterLog:
-    """The dead letters of one Kafka and their marks. Blocking. ``unreadable`` counts what is none."""
+    """The dead letters of one Kafka and their marks. Blocking. ``unreadable`` counts what is none; the first is told of."""
 
     def __init__(self, kafka: KafkaSettings, registry: Registry) -> None:
         self._kafka = kafka
         self._reader = DatumReader(load_schema(DEAD_LETTER), registry.by_id)
         self.unreadable = 0
+        self.first_unreadable = ""
 
     def topics(self, asked: Iterable[str] = ()) -> dict[str, int]:
         """Return the topics that have a dead-letter topic (or those asked for), and that one's number of partitions.
@@ -90,7 +91,10 @@ class DeadLetterLog:
             return None
         try:
             d = self._reader.read(value)
-        except SchemaError:
+        except SchemaError as e:
+            self.first_unreadable = (
+                self.first_unreadable or f"{m.topic()}[{m.partition()}]@{m.offset()}: {e.message[:90]}"
+            )
             return None
         return Letter(
             Place(d["topic"], d["partition"], d["offset"], d["timestamp"]),

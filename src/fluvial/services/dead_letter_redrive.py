@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka.admin import AdminClient, ConfigResource
+from confluent_kafka.admin import AdminClient
 
 from fluvial import failpoints
 from fluvial.schemas.topics import HANDLED_TOPIC
-from fluvial.services.dead_letter_check import Check
+from fluvial.services.dead_letter_check import LEFT_OUT, Check
 from fluvial.services.dead_letter_log import Bounds, DeadLetterLog, mark_value
+from fluvial.services.dead_letter_topics import TopicFacts
 from fluvial.services.dead_letters import (
     DeadLetterError,
     Distinct,
@@ -130,7 +131,7 @@ def sendable(letters: Iterable[Letter], rules: Rules, outcome: Outcome, size: in
 
 
 def _no_payload(letter: Letter) -> str | None:
-    return "its payload was too large to be kept here" if letter.left_out else None
+    return LEFT_OUT if letter.left_out else None
 
 
 class Handling:
@@ -142,7 +143,7 @@ class Handling:
         self._kafka = kafka
         self._now_ms = now_ms
         self._failed: KafkaError | None = None
-        self._kept: dict[str, tuple[int, int | None]] = {}
+        self._facts = TopicFacts(kafka)
         self._admin = AdminClient(librdkafka_config(kafka))
         config = librdkafka_config(kafka) | {
             "transactional.id": TRANSACTIONAL_ID,
@@ -197,16 +198,14 @@ class Handling:
 
     def _put_again(self, letter: Letter) -> None:
         now = self._now_ms()
-        partitions, kept_ms = self._topic(letter.place.topic)
-        old = kept_ms is not None and letter.place.timestamp < now - kept_ms
+        facts = self._facts.of(letter.place.topic)
         self._producer.produce(
             letter.place.topic,
             value=letter.payload,
             key=letter.key,
             # Where it lay: whatever partitioner its producer used, the events of its key are there.
-            partition=letter.place.partition if letter.place.partition < partitions else -1,
-            # Kafka deletes by timestamp: what is older than its topic keeps could be gone before it is read.
-            timestamp=now if old or letter.place.timestamp <= 0 else letter.place.timestamp,
+            partition=letter.place.partition if letter.place.partition < facts.partitions else -1,
+            timestamp=facts.timestamp(letter.place.timestamp, now),
             headers=list(provenance(letter, now)),
             on_delivery=self._delivered,
         )
@@ -263,19 +262,6 @@ class Handling:
                     f"cannot {what}: {error.str()}",
                     hint="nothing of the last transaction counts; run it again, it goes on where this one ended",
                 ) from None
-
-    def _topic(self, topic: str) -> tuple[int, int | None]:
-        """Return a topic's partitions, and for how long (ms) it keeps a record by the record's own timestamp."""
-        if topic not in self._kept:
-            known = self._admin.list_topics(topic, timeout=30).topics[topic]
-            if known.error is not None:
-                raise DeadLetterError(f"topic {topic} is not there any more", hint="discard its dead letters")
-            resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
-            config = self._admin.describe_configs([resource], request_timeout=30)[resource].result()
-            keeps = int(config["retention.ms"].value)
-            own = config["message.timestamp.type"].value == "CreateTime" and "delete" in config["cleanup.policy"].value
-            self._kept[topic] = len(known.partitions), keeps if own and keeps >= 0 else None
-        return self._kept[topic]
 
 
 def paced(

@@ -16,8 +16,8 @@ from fluvial.services.dead_letters import DeadLetterError, Letter, Mark, State, 
 class Shown:
     """One dead letter. ``times`` is how often it was set aside; ``decoded`` is None where no schema can be found.
 
-    ``schema`` says which schema, or why there is none; ``now`` why it would fail again (None: it would not, as far as
-    can be told).
+    ``schema`` says which schema, or why there is none; ``now`` what would become of the record if it came again, and
+    ``passes`` whether it would pass (None: nobody can tell).
     """
 
     letter: Letter
@@ -26,7 +26,8 @@ class Shown:
     times: int
     schema: str
     decoded: Partial | None
-    now: str | None
+    now: str
+    passes: bool | None
 
 
 def show(log: DeadLetterLog, registry: Registry, check: Check, topic: str, at: tuple[int, int]) -> list[Shown]:
@@ -48,8 +49,20 @@ def show(log: DeadLetterLog, registry: Registry, check: Check, topic: str, at: t
     for letter, times in found.values():
         told, decoded = _decoded(letter.payload, registry)
         mark = marks.get(letter.place)
-        out.append(Shown(letter, state_of(letter, marks), mark, times, told, decoded, check.failures([letter])[0]))
+        now, passes = _verdict(letter, check)
+        out.append(Shown(letter, state_of(letter, marks), mark, times, told, decoded, now, passes))
     return out
+
+
+def _verdict(letter: Letter, check: Check) -> tuple[str, bool | None]:
+    reason = check.failures([letter])[0]
+    if reason is not None:
+        return f"it would fail again: {reason}", False
+    if not check.knows(letter.place.topic):
+        return "nobody can tell: no pipeline that is declared reads the topic", None
+    if letter.stage in ("process", "write"):
+        return "it can be read; whether it can be written, only Cassandra tells", None
+    return "it would pass", True
 
 
 def _decoded(payload: bytes | None, registry: Registry) -> tuple[str, Partial | None]:
