@@ -26,7 +26,7 @@ PROVENANCE = ("generation", "source_partition", "source_offset")
 
 @pytest.mark.parametrize("window", sorted(WINDOWS))
 def test_closed_windows_of_the_range_have_the_oracle_s_values_and_open_ones_are_not_written(window: str) -> None:
-    @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def holds(data: st.DataObject) -> None:
         log = data.draw(logs(pipelines(WINDOWS[window])))
@@ -50,7 +50,7 @@ def test_closed_windows_of_the_range_have_the_oracle_s_values_and_open_ones_are_
 
 @pytest.mark.parametrize("window", sorted(WINDOWS))
 def test_reading_may_start_where_every_earlier_time_lies_before_the_range(window: str) -> None:
-    @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def holds(data: st.DataObject) -> None:
         log = data.draw(logs(pipelines(WINDOWS[window])))
@@ -71,7 +71,7 @@ def test_reading_may_start_where_every_earlier_time_lies_before_the_range(window
 
 
 def test_replays_of_one_log_are_equal_bit_for_bit_however_it_was_cut() -> None:
-    @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def holds(data: st.DataObject) -> None:
         log = data.draw(logs(pipelines(st.one_of(*WINDOWS.values()))))
@@ -89,7 +89,7 @@ def test_replays_of_one_log_are_equal_bit_for_bit_however_it_was_cut() -> None:
 
 @pytest.mark.parametrize("window", sorted(WINDOWS))
 def test_across_partitions_a_key_s_events_of_all_of_them_make_one_row(window: str) -> None:
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def holds(data: st.DataObject) -> None:
         one = data.draw(logs(pipelines(WINDOWS[window])))

@@ -32,6 +32,7 @@ COMMAND_FILES = (
     "ledger",
     "audit",
     "replay",
+    "compare",
     "archive",
     "dead_letters",
     "settings",

@@ -112,9 +112,10 @@ def _show(summary: "ReplaySummary", dry: bool) -> None:
     verb = "would be" if dry else "are"
     typer.echo(f"{s.records:,} records of {s.plan.pipeline.source} read in {s.read_seconds:.1f} s ({rate:,.0f}/s).")
     typer.echo(f"  {s.counts.windows:>12,}  windows of {name} made" + _with_late(s.counts.late_events))
-    typer.echo(f"  {s.tally.changed:>12,}  rows {verb} changed")
-    typer.echo(f"  {s.tally.added:>12,}  rows {verb} added")
-    typer.echo(f"  {s.tally.unchanged:>12,}  rows are unchanged")
+    aside = s.destination != s.plan.pipeline.result_topic
+    typer.echo(f"  {s.tally.changed:>12,}  rows " + (f"differ from {name}'s" if aside else f"{verb} changed"))
+    typer.echo(f"  {s.tally.added:>12,}  rows " + (f"are not in {name}" if aside else f"{verb} added"))
+    typer.echo(f"  {s.tally.unchanged:>12,}  rows are " + (f"equal to {name}'s" if aside else "unchanged"))
     if s.tally.earlier:
         typer.echo(f"  {s.tally.earlier:>12,}  rows were written before the interruption")
     if s.counts.open_windows:
