@@ -36,11 +36,13 @@ def run(
     from fluvial.cli.console import progress
     from fluvial.cli.settings import settings_for
     from fluvial.services.declared import load_catalog
+    from fluvial.services.generation import check_generation
     from fluvial.services.together import run_together, run_until_caught_up
     from fluvial.transport.available import FromAvailable
 
     settings = settings_for({"worker.pipelines": pipelines})
     catalog = load_catalog(settings.worker)
+    check_generation(settings, catalog)
     if until_caught_up:
         with progress() as report:
             asyncio.run(run_until_caught_up(settings, catalog, report))

@@ -38,6 +38,7 @@ def worker(
     from fluvial.cli.settings import settings_for
     from fluvial.schemas.registry import Registry
     from fluvial.services.declared import load_catalog
+    from fluvial.services.generation import check_generation
     from fluvial.services.processors import build_worker
     from fluvial.services.running import run_apps
     from fluvial.transport.available import FromAvailable
@@ -46,6 +47,7 @@ def worker(
         {"worker.pipelines": pipelines, "worker.generation": generation, "worker.instance_id": instance_id}
     )
     catalog = load_catalog(settings.worker)
+    check_generation(settings, catalog)
     chosen = FromAvailable(from_available or ())
 
     async def run() -> None:

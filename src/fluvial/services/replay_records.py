@@ -1,6 +1,6 @@
 """The table ``replays``: which generations replays have taken, and how far each came."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -9,9 +9,7 @@ from cassandra import ConsistencyLevel, DriverException, InvalidRequest
 from cassandra.cluster import NoHostAvailable
 from cassandra.query import SimpleStatement
 
-from fluvial.cassandra import CassandraError, connected
 from fluvial.errors import FluvialError
-from fluvial.settings import CassandraSettings, Settings
 
 READING, WRITING, DONE = "reading", "writing", "done"
 
@@ -46,6 +44,11 @@ class ReplayRecord:
     unchanged: int
     started_at: datetime
     updated_at: datetime
+
+    @property
+    def into_result_topic(self) -> bool:
+        """Whether its rows are in the pipeline's table, rather than in a side table."""
+        return self.destination == f"fluvial.{self.pipeline}"
 
 
 _COLUMNS = tuple(f.name for f in fields(ReplayRecord))
@@ -102,42 +105,6 @@ class ReplayRecords:
             raise ReplayError(
                 f"Cassandra does not answer about {self._table}: {type(e).__name__}: {e}", hint="`fluvial status`"
             ) from None
-
-
-def refuse_shadowed(settings: Settings, pipelines: Iterable[str]) -> str:
-    """Check that a worker's generation was not taken by a replay in the meantime; return a warning, or nothing.
-
-    A worker that starts with a raised generation reads the log anew; where a replay has taken that generation or a higher
-    one, the replay's rows would go on hiding the new ones.
-
-    Raises:
-        ReplayError: that is so.
-    """
-    generation = settings.worker.generation
-    if generation == 0:  # nothing was raised
-        return ""
-    try:
-        newest = _newest(settings.cassandra, pipelines, generation)
-    except (CassandraError, ReplayError) as e:
-        return f"cannot see whether generation {generation} is above every replay's: {e.message}"
-    if newest:
-        name, taken = max(newest.items(), key=lambda item: item[1])
-        raise ReplayError(
-            f"generation {generation} is not above that of every replay: one of {name} took {taken}, and its rows would "
-            "hide this worker's",
-            hint=f"start with worker.generation={taken + 1}",
-        )
-    return ""
-
-
-def _newest(cassandra: CassandraSettings, pipelines: Iterable[str], generation: int) -> dict[str, int]:
-    with connected(cassandra, "read") as session:
-        records = ReplayRecords(session, cassandra.keyspace)
-        hiding = [r for p in pipelines for r in records.of(p) if r.worker_generation < generation <= r.generation]
-    found: dict[str, int] = {}
-    for r in hiding:
-        found[r.pipeline] = max(found.get(r.pipeline, 0), r.generation)
-    return found
 
 
 def _record(row: Any) -> ReplayRecord:
