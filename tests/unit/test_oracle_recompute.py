@@ -198,3 +198,43 @@ def test_differences_are_counted_beyond_the_limit() -> None:
     comparison.row(found(row, count=5, duplicates=3))
     comparison.finish()
     assert (comparison.problems, len(comparison.differences)) == (2, 1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(logs())
+def test_a_replayed_window_is_made_of_all_of_its_events_late_ones_too(log: Log) -> None:
+    if isinstance(log.pipeline.window, Session):
+        return
+    part = recompute(log, replayed=[Span()])
+    end = log.records[-1].offset if log.records else 0
+    # A pipeline that is never too late, and never idle, aggregates the same events and leaves all windows open.
+    patient = replace(log.pipeline, lateness_ms=1 << 60, idle_timeout_ms=1 << 61, early_ms=0)
+    whole = run(patient, log.records, upstream_partitions=log.upstream_partitions, exhausted=True)
+    assert {row["final"] for row in whole.rows} <= {False}
+    for row in whole.rows:
+        values = tuple(row[name] for name in log.pipeline.key)
+        assert repr(part.replayed_row(values, row["window_start"], offset=end)) == repr(
+            row | {"final": True, "source_offset": end}
+        )
+
+
+def test_what_a_replay_wrote_is_compared_by_the_rule_that_it_followed() -> None:
+    log, row = one_final_row()
+    by_replay = row | {"generation": 3}
+    part = recompute(log, replayed=[Span(0, 10)])
+    for lateness, count, fates in (
+        ("unlimited", 1, {"equal": 1}),
+        ("unlimited", 2, {"different": 1}),
+        ("declared", 1, {"equal": 1}),
+        ("declared", 2, {"different": 1}),
+        ("5000", 2, {"replayed": 1}),
+    ):
+        compare = compared(log, [found(by_replay, count=count)], part, replays={3: lateness})
+        assert (compare.fates, compare.generations) == (fates, {3: 1})
+    beyond = found(by_replay | {"source_offset": 9})
+    assert compared(log, [beyond], part, replays={3: "unlimited"}).fates == {"replayed": 1}
+    elsewhere = found(by_replay | {"window_start": 500})
+    assert compared(log, [found(row), elsewhere], part, replays={3: "unlimited"}).fates == {
+        "equal": 1,
+        "not expected": 1,
+    }

@@ -18,7 +18,7 @@ FATES = ("records", "ticks", "aggregated", "duplicates", "late", "dead_lettered"
 APART = {
     "not settled": "not settled: newer than the workers' checkpoints, or on their way to Cassandra",
     "preview of a session": "previews of sessions that were open when a run ended",
-    "replayed": "written by a replay",
+    "replayed": "written by a replay, which is not recomputed",
     "of an older generation": "left by an older generation, which the present one does not have",
     "older than the log": "older than what the log still has: these cannot be recomputed",
     "expired": "past their retention",

@@ -52,7 +52,8 @@ class Circumstances:
 
     ``covered`` is, by source partition, the offset below which everything has been handled; ``whole_from`` the first
     window start (epoch ms) whose events the log still has all of; ``unsettled`` are rows that were on their way,
-    ``set_aside`` those that the sink dead-lettered.
+    ``set_aside`` those that the sink dead-lettered; ``replays`` says by generation which late events it took in
+    ("unlimited": all, "declared": none but the usual).
     """
 
     generation: int
@@ -61,6 +62,7 @@ class Circumstances:
     whole_from: Mapping[int, int] = field(default_factory=dict)
     unsettled: Collection[Identity] = frozenset()
     set_aside: Collection[Identity] = frozenset()
+    replays: Mapping[int, str] = field(default_factory=dict)
 
 
 class Comparison:
@@ -83,7 +85,9 @@ class Comparison:
         self._seen: set[Identity] = set()
         self._finals: dict[Identity, tuple[Recompute, tuple[Any, ...]]] = {}
         self._open: dict[Identity, tuple[Recompute, OpenWindow]] = {}
+        self._parts: dict[int, Recompute] = {}
         for part in recomputed:
+            self._parts[part.partition] = part
             for values, rows in part.finals.items():
                 for start, row in rows.items():
                     self._finals[values, start] = part, row
@@ -99,7 +103,7 @@ class Comparison:
         beyond = offset is None or offset >= now.covered.get(partition, 0)
         if generation is not None and generation > now.generation:
             self.generations[generation] += 1
-            self._count("replayed")
+            self._compare_replayed(identity, found)
         elif identity in now.unsettled:
             self._count("not settled")
         elif self._before_the_log(partition, row["window_start"]):
@@ -163,6 +167,30 @@ class Comparison:
             self._differ(identity, "not expected", None, offset, None)
         else:
             self._compare(identity, found, self._open_row(identity, offset))
+
+    def _compare_replayed(self, identity: Identity, found: FoundRow) -> None:
+        row, now = found.columns, self._now
+        partition, offset = row["source_partition"], row["source_offset"]
+        lateness = now.replays.get(row["generation"])
+        part = self._parts.get(partition)
+        unknown = part is None or offset is None or offset >= now.covered.get(partition, 0)
+        if unknown or isinstance(self.pipeline.window, Session) or self._before_the_log(partition, identity[1]):
+            self._count("replayed")
+            return
+        assert part is not None
+        wanted: Row | None = None
+        if lateness == "unlimited":
+            wanted = part.replayed_row(*identity, offset=offset)
+        elif lateness == "declared" and identity in self._finals:
+            wanted = self._final_row(identity)
+        elif lateness != "declared":
+            self._count("replayed")
+            return
+        if wanted is None:
+            self._count("not expected")
+            self._differ(identity, "not expected", None, offset, None)
+        else:
+            self._compare(identity, found, wanted | {"generation": row["generation"]})
 
     def _compare(self, identity: Identity, found: FoundRow, wanted: Row) -> None:
         differences: list[tuple[Kind, str | None, Any, Any]] = []

@@ -1,15 +1,17 @@
 """What a table must hold after a prefix of a partition, and no more: final rows, and the windows that are still open."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fluvial.oracle.oracle import Key, OpenWindow, Oracle
 from fluvial.oracle.records import Event, Row
-from fluvial.oracle.windows import Instant
-from fluvial.schemas.declarations import Pipeline
+from fluvial.oracle.windows import Instant, covering
+from fluvial.schemas.declarations import Hopping, Pipeline, Session, Tumbling
 
 Values = tuple[Any, ...]
+# Offset, event time, event, identity.
+Member = tuple[int, int, Event, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,14 @@ class Recompute(Oracle):
         generation: int = 0,
         wants: Callable[[Values], bool] = every_key,
         span: Span = Span(),
+        replayed: Sequence[Span] = (),
     ) -> None:
+        """Begin before the first record; windows in ``replayed`` can be asked for with their late events."""
         super().__init__(pipeline, upstream_partitions, max_ahead_ms, generation, partition)
         self._wants = wants
         self._span = span
+        self._replayed = replayed
+        self._members: dict[Values, dict[int, list[Member]]] = {}
         self.columns: tuple[str, ...] = ()
         self.finals: dict[Values, dict[int, tuple[Any, ...]]] = {}
 
@@ -67,6 +73,31 @@ class Recompute(Oracle):
         self.columns = tuple(row)
         self.finals.setdefault(key.values, {})[window.start] = tuple(row.values())
 
+    def replayed_row(self, values: Values, start: int, *, offset: int) -> Row | None:
+        """Return the row of a window that no event is too late for, as of an offset; None when it has no event by then."""
+        window = self.pipeline.window
+        if isinstance(window, Session):
+            return None
+        made = OpenWindow(start, start + window.size_ms)
+        for at, t, event, identity in self._members.get(values, {}).get(start, ()):
+            if at > offset:
+                break
+            if identity is not None and identity in made.identities:
+                made.duplicates.append(at)
+                continue
+            made.events.append((at, t, event))
+            if identity is not None:
+                made.identities.add(identity)
+        return self.row(values, made, final=True, offset=offset) if made.events else None
+
+    def _event_of_windows(self, key: Key, t: int, event: Event, aligned: Tumbling | Hopping) -> None:
+        if self._replayed:
+            for start, _ in covering(aligned, t):
+                if any(start in span for span in self._replayed):
+                    member = self.offset, t, event, self._identity(t, event)
+                    self._members.setdefault(key.values, {}).setdefault(start, []).append(member)
+        super()._event_of_windows(key, t, event, aligned)
+
     def _late(self, event: Event, C: Instant, t: int) -> None:
         self.result.ledger.late += 1
 
@@ -76,6 +107,7 @@ class Recompute(Oracle):
     def forget(self, values: Values) -> None:
         """Drop a key that is no longer wanted."""
         self.finals.pop(values, None)
+        self._members.pop(values, None)
         self.busy.pop(values, None)
         key = self.keys.pop(values, None)
         if key is not None:

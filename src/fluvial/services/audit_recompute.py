@@ -40,7 +40,10 @@ class Recomputed:
 
 @dataclass(slots=True)
 class SourceRecompute:
-    """Recomputes several pipelines of one topic together: every record is read and decoded once."""
+    """Recomputes several pipelines of one topic together: every record is read and decoded once.
+
+    ``replayed`` are, by pipeline, the ranges whose late events are kept.
+    """
 
     topic: str
     schema: Mapping[str, Any]
@@ -49,6 +52,7 @@ class SourceRecompute:
     max_ahead_ms: int
     generation: int
     asked: Asked
+    replayed: Mapping[str, Sequence[Span]] = field(default_factory=dict)
     samples: dict[str, Sample] = field(default_factory=dict)
     parts: dict[str, list[Recompute]] = field(default_factory=dict)
     first_ms: dict[int, int] = field(default_factory=dict)
@@ -104,6 +108,7 @@ class SourceRecompute:
             generation=self.generation,
             wants=self.samples[p.name].admits if p.name in self.samples else every_key,
             span=self.asked.span,
+            replayed=self.replayed.get(p.name, ()),
         )
         self.parts[p.name].append(part)
         return part

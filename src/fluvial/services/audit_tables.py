@@ -1,5 +1,6 @@
 """Reading a result table for an audit: all of it or some keys, from a quorum or from every replica by itself."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -18,6 +19,8 @@ from fluvial.settings import CassandraSettings
 
 DAY_MS = 86_400_000
 MONTH_MS = 31 * DAY_MS
+PATIENCE_SECONDS = 10.0
+RETRY_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +44,27 @@ def views(session: Any, cassandra: CassandraSettings, *, consistency: str, repli
     if not replicas:
         return [View(consistency, ConsistencyLevel.name_to_value[consistency])]
     hosts = [h for h in session.cluster.metadata.all_hosts() if h.datacenter == cassandra.local_datacenter]
-    for host in hosts:
-        if not host.is_up:
-            raise AuditError(f"Cassandra node {host.address} is down", hint="start it, or audit without --replicas")
     return [_view(session, host) for host in sorted(hosts, key=lambda h: str(h.address))]
 
 
 def _view(session: Any, host: Any) -> View:
     # System tables are local anyway and prove nothing: the level itself is what is asked about.
     probe = SimpleStatement("SELECT key FROM system.local", consistency_level=NODE_LOCAL)
-    try:
-        session.execute(probe, host=host, timeout=30)
-    except InvalidRequest:
-        return View(str(host.address), ConsistencyLevel.LOCAL_ONE, host)
-    except (DriverException, NoHostAvailable) as e:
-        raise AuditError(f"Cassandra node {host.address} does not answer: {e}", hint="`fluvial status`") from None
-    return View(str(host.address), NODE_LOCAL, host, alone=True)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            session.execute(probe, host=host, timeout=PATIENCE_SECONDS)
+            return View(str(host.address), NODE_LOCAL, host, alone=True)
+        except InvalidRequest:
+            return View(str(host.address), ConsistencyLevel.LOCAL_ONE, host)
+        except (DriverException, NoHostAvailable) as e:
+            # A new session connects to one node first, to the others in the background.
+            if time.monotonic() > deadline:
+                raise AuditError(
+                    f"Cassandra node {host.address} does not answer: {e}",
+                    hint="start it (`fluvial status` shows the nodes), or audit without --replicas",
+                ) from None
+            time.sleep(RETRY_SECONDS)
 
 
 class Table:

@@ -9,6 +9,7 @@ from fluvial.cassandra import connected
 from fluvial.cluster.progress import Report, Step
 from fluvial.errors import AuditError
 from fluvial.oracle.comparing import Circumstances
+from fluvial.oracle.recompute import Span
 from fluvial.schemas.catalog import Catalog
 from fluvial.schemas.declarations import Pipeline
 from fluvial.services import audit_rows
@@ -21,6 +22,7 @@ from fluvial.services.ledger import LedgerLine, read_ledger
 from fluvial.services.meter import Meter
 from fluvial.services.partitions import partition_counts
 from fluvial.services.progress import GroupProgress, Position
+from fluvial.services.replay_records import ReplayError, ReplayRecord, ReplayRecords
 from fluvial.settings import Settings
 from fluvial.stream_apps.plan import DEAD_LETTER_SUFFIX, TopicPlan, chosen, plan_topics
 
@@ -89,8 +91,9 @@ class Auditor:
             looked_at = views(session, cassandra, consistency=rows.consistency, replicas=rows.replicas)
             ledger, positions = self._ledger(), self._sources()
             behind = self._settled(rows.wait_seconds)
-            recomputed = self._recomputed(ledger, positions, rows.which)
-            tables = tuple(self._tables(session, looked_at, ledger, recomputed, behind, rows))
+            replays = {p.name: self._replays(session, p) for p in self._pipelines}
+            recomputed = self._recomputed(ledger, positions, rows.which, replays)
+            tables = tuple(self._tables(session, looked_at, ledger, recomputed, behind, replays, rows))
         present = {(p.source, part.partition): part.result.ledger.records for p, r in recomputed for part in r.parts}
         lines = tuple(self._judged(ledger, positions, present))
         return Audit(lines, tables, dict(self._quarrels(ledger, recomputed)))
@@ -188,11 +191,20 @@ class Auditor:
         self._report(Step("sink", f"ready: {f'{rows:,} rows are on their way' if rows else 'has written everything'}"))
         return {t: [p for p in behind if p.topic == t] for t in topics}
 
+    def _replays(self, session: Any, pipeline: Pipeline) -> list[ReplayRecord]:
+        """Return the replays whose rows hide the worker's."""
+        try:
+            records = ReplayRecords(session, self._settings.cassandra.keyspace).of(pipeline.name)
+        except ReplayError:
+            return []  # a keyspace without the table: there was none
+        return [r for r in records if r.generation > self._settings.worker.generation]
+
     def _recomputed(
         self,
         ledger: Mapping[tuple[str, int, str], LedgerLine],
         positions: Mapping[tuple[str, int], Position],
         asked: Asked,
+        replays: Mapping[str, Sequence[ReplayRecord]],
     ) -> list[tuple[Pipeline, Recomputed]]:
         worker = self._settings.worker
         covered = {(topic, partition): line.covered for (topic, partition, _), line in ledger.items()}
@@ -209,6 +221,7 @@ class Auditor:
                 int(worker.max_ahead_seconds * 1000),
                 worker.generation,
                 asked,
+                {name: [_span(r) for r in some if r.lateness == "unlimited"] for name, some in replays.items()},
             )
             for (name, partition), until in sorted(covered.items()):
                 if name == topic:
@@ -233,6 +246,7 @@ class Auditor:
         ledger: Mapping[tuple[str, int, str], LedgerLine],
         recomputed: list[tuple[Pipeline, Recomputed]],
         behind: Mapping[str, list[Position]],
+        replays: Mapping[str, Sequence[ReplayRecord]],
         rows: RowsAsked,
     ) -> Iterable[AuditedRows]:
         for p, found in recomputed:
@@ -245,9 +259,14 @@ class Auditor:
                 found.whole_from,
                 audit_rows.on_their_way(self._log, p, schema, behind[p.result_topic]),
                 audit_rows.set_aside(self._log, p, schema, dead),
+                {r.generation: r.lateness for r in replays[p.name] if not r.across_partitions},
             )
             for view in looked_at:
                 meter = Meter(self._report, p.name, f"rows read at {view.name}", 0)
                 table = Table(session, self._settings.cassandra.keyspace, p, view)
                 yield audit_rows.compare(table, view, rows.which, found, circumstances, rows.limit, meter)
                 meter.finish()
+
+
+def _span(replay: ReplayRecord) -> Span:
+    return Span(*(round(at.timestamp() * 1000) for at in (replay.range_begin, replay.range_end)))
