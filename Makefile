@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find src producers stream_apps sinks schemas -name '*.py' -o -name '*.avsc' -o -name '*.cql' -o -name '*.lock' -o -name '*.xml' 2>/dev/null)
 
-.PHONY: help install dev demo test check lint types unit integration faults bench lock clean
+.PHONY: help install dev demo test check lint types unit integration faults faults-of-servers bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ integration: install ## the tests on real servers
 
 faults: install ## every fault of the matrix, seeded trials, a report: TRIALS=20 or MINUTES=60, ROW=4 SEED=17
 	$(BIN)/python tests/faults/run.py $(if $(ROW),--row $(ROW)) $(if $(SEED),--seed $(SEED)) $(if $(TRIALS),--trials $(TRIALS)) $(if $(MINUTES),--minutes $(MINUTES))
+
+faults-of-servers: install ## three brokers, three nodes: kills, cuts, clocks, disks (about twenty minutes); SEED=17
+	SEED=$(SEED) $(BIN)/pytest -q -s tests/faults/trials_*.py
 
 lint: $(VENV)/.packages
 	$(BIN)/ruff check .

@@ -23,11 +23,11 @@ class Journal:
 
     def acknowledged_between(self, begin: float, end: float) -> int:
         """Count acknowledgements in a time."""
-        return sum(begin <= at < end for at in self.acknowledged.values())
+        return sum(begin <= at < end for at in list(self.acknowledged.values()))
 
     def longest_gap(self, begin: float, end: float) -> float:
         """Return the longest time without an acknowledgement, in seconds."""
-        times = [begin, *sorted(at for at in self.acknowledged.values() if begin < at < end), end]
+        times = [begin, *sorted(at for at in list(self.acknowledged.values()) if begin < at < end), end]
         return max(b - a for a, b in itertools.pairwise(times))
 
     def errors(self) -> Mapping[str, int]:

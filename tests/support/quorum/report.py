@@ -1,33 +1,25 @@
-"""Trials of brokers and nodes in the report that all trials share: one JSON line each in ``build/faults.ndjson``."""
+"""Trials of brokers and nodes, in the record of all trials: ``build/faults.ndjson``."""
 
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 
-REPORT = Path(__file__).parents[3] / "build" / "faults.ndjson"
+from support.faults import report
+from support.faults.trial import Outcome
+
+# What the trials of brokers and nodes draw from: `make faults-of-servers SEED=17`.
+SEED = int(os.environ.get("SEED") or 1)
 
 
 @dataclass
-class Seen:
-    """What came of a trial; ``row`` is its row in the fault matrix, ``seen`` what clients saw, by name (times in s)."""
+class Seen(Outcome):
+    """What came of a trial; ``seen`` is what clients saw, by name (times in seconds)."""
 
-    row: int
-    title: str
-    seed: int
-    events: int = 0
-    rows: int = 0
-    faults: list[str] = field(default_factory=list)
-    violations: list[str] = field(default_factory=list)
-    recoveries: list[float] = field(default_factory=list)
-    peak_mb: float = 0.0
-    seconds: float = 0.0
     seen: Mapping[str, object] = field(default_factory=dict)
 
     def write(self) -> None:
-        """Append it to the report, and fail the test when an invariant was violated."""
-        REPORT.parent.mkdir(exist_ok=True)
-        with REPORT.open("a") as f:
-            f.write(json.dumps(asdict(self), ensure_ascii=False) + "\n")
+        """Add it to the record, and fail the test when an invariant was violated."""
+        report.append(self)
         print(json.dumps(self.seen, ensure_ascii=False))
         assert not self.violations, "\n".join(self.violations)
