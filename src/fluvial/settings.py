@@ -48,6 +48,9 @@ class KafkaSettings(_Section):
     partitions: int = Field(4, ge=1, description="partitions of the topics that `fluvial init` creates")
     replication_factor: int = Field(1, ge=1, description="replicas of the topics that `fluvial init` creates")
     min_insync_replicas: int = Field(1, ge=1, description="replicas that must have a record before it is acknowledged")
+    session_seconds: float = Field(
+        15.0, ge=6, description="how long a worker or sink may be silent before others get its partitions"
+    )
     retention_hours: int = Field(168, ge=-1, description="how long event topics keep records; -1 is for ever")
 
 
@@ -80,7 +83,9 @@ class WorkerSettings(_Section):
 
     group: str = Field("fluvial-worker", description="consumer group; also names its checkpoints")
     instance_id: str | None = Field(
-        None, description="static group membership: a restart within the session keeps partitions"
+        "auto",
+        description="static group membership: a restart within kafka.session_seconds keeps its partitions. auto: a name "
+        "of this machine that is free; or a lasting name that no other process has; empty: dynamic membership",
     )
     pipelines: str = Field(
         "", description="names of the pipelines to run, comma separated; empty runs all declared ones"
@@ -106,7 +111,7 @@ class SinkSettings(_Section):
     """Result topics to Cassandra."""
 
     group: str = "fluvial-sink"
-    instance_id: str | None = None
+    instance_id: str | None = Field("auto", description="as worker.instance_id")
     rows_per_batch: int = Field(100, ge=1, le=1000)
     max_in_flight: int = Field(256, ge=1, description="upper bound of concurrent batches; the limit adapts below it")
     raw_readings: bool = Field(False, description="also write every reading to sensor_readings")

@@ -1,6 +1,7 @@
 """What is acknowledged, what never is, and where a worker reads on: on a real Kafka."""
 
 import asyncio
+import time
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -39,6 +40,12 @@ def delete_before(kafka: KafkaSettings, name: str, offset: int) -> None:
     admin = AdminClient(librdkafka_config(kafka))
     for deleted in admin.delete_records([TopicPartition(name, 0, offset)]).values():
         deleted.result(30)
+
+
+def members(kafka: KafkaSettings, group: str) -> int:
+    """Return how many members a group has."""
+    admin = AdminClient(librdkafka_config(kafka))
+    return len(admin.describe_consumer_groups([group])[group].result(30).members)
 
 
 class BadDay(Exception):
@@ -151,12 +158,16 @@ async def test_a_stream_without_acknowledgements_leaves_them_to_the_batches(kafk
             await eventually(lambda: committed(kafka, group, name) == [30])
 
 
-async def test_a_static_member_comes_back_without_a_rebalance(kafka: KafkaSettings) -> None:
+@pytest.mark.parametrize("instance_id", ["worker-1", "auto"])
+async def test_a_static_member_that_is_started_again_comes_back_without_a_rebalance(
+    kafka: KafkaSettings, instance_id: str
+) -> None:
     with fresh_topic(kafka) as name:
         group = group_id()
         for round_ in (1, 2):
             produce(kafka, name, [b"1"])
-            app = app_for(kafka, name, group, instance_id="worker-1")
+            app = app_for(kafka, name, group, instance_id=instance_id)
+            app.leaves_group = False  # as after SIGTERM
 
             @app.agent(app.batch_topic(name))
             async def collect(stream):
@@ -166,6 +177,30 @@ async def test_a_static_member_comes_back_without_a_rebalance(kafka: KafkaSettin
             async with running(app):
                 await eventually(lambda: committed(kafka, group, name) == [round_])  # noqa: B023
                 assert app.consumer_generation_id == 1
+        assert members(kafka, group) == 1
+
+
+async def test_a_static_member_that_is_stopped_for_good_leaves_its_partitions_at_once(kafka: KafkaSettings) -> None:
+    with fresh_topic(kafka, partitions=2) as name:
+        group = group_id()
+        apps = [app_for(kafka, name, group, instance_id="auto") for _ in range(2)]
+        for app in apps:
+
+            @app.agent(app.batch_topic(name))
+            async def collect(stream):
+                async for _ in stream:
+                    pass
+
+        first, second = apps
+        async with running(second):
+            async with running(first):
+                await eventually(lambda: len(first.consumer.prefixes) == len(second.consumer.prefixes) == 1)
+                names = {app.conf.consumer_group_instance_id for app in apps}
+                assert len(names) == 2
+            stopped = time.monotonic()
+            await eventually(lambda: len(second.consumer.prefixes) == 2)
+            assert time.monotonic() - stopped < 5  # the session is 6 s
+        assert members(kafka, group) == 0
 
 
 async def test_a_record_that_cannot_be_decoded_stops_the_worker_unacknowledged(kafka: KafkaSettings) -> None:

@@ -40,6 +40,7 @@ from fluvial.settings import KafkaSettings
 from fluvial.transport.available import GapPolicy, Start
 from fluvial.transport.connection import bootstrap_servers, librdkafka_config, ssl_context
 from fluvial.transport.fetch import compile_kernels
+from fluvial.transport.membership import AUTO, HeldName, names_folder
 from fluvial.transport.stream import AckOnResume, BatchesTopic, BatchSchema, FailStopAgent, StrictEvent, StrictTopic
 from fluvial.transport.watchdog import Watchdog
 
@@ -89,6 +90,10 @@ class BatchApp(faust.App):  # type: ignore[misc]
     admin_config: Mapping[str, Any] = {}
     stall_seconds: float = 120.0
     failure: BaseException | None = None
+    #: Whether an orderly stop leaves the group. A static member that does not keeps its partitions for the session.
+    leaves_group: bool = True
+    instance_id: str | None = None
+    _name: HeldName | None = None
     _excuses: int = 0
     _stopping: asyncio.Future[None] | None = None
 
@@ -124,6 +129,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
             self._consumer.frozen = True
         if self.failure is None:
             self.failure = error
+            self.leaves_group = False  # who supervises the process starts it again
             self.log.critical("Stopping without acknowledging anything more: %s", error)
             await self.crash(error)
 
@@ -134,6 +140,9 @@ class BatchApp(faust.App):  # type: ignore[misc]
             await self.wait_until_stopped()
         finally:
             await self.stop()
+            if self._name is not None:
+                self._name.release()
+                self._name = None
         if self.crash_reason is not None:
             raise self.crash_reason
 
@@ -158,6 +167,9 @@ class BatchApp(faust.App):  # type: ignore[misc]
         expected = dict.fromkeys(agents) | {t.name: t.partitions for t in self.batch_topics}
         await asyncio.to_thread(_verify_topics, self.admin_config, expected)
         await asyncio.to_thread(compile_kernels)
+        if self.instance_id == AUTO:
+            self._name = await asyncio.to_thread(HeldName, names_folder(self.conf.id))
+        self.conf.consumer_group_instance_id = self._name.name if self._name else self.instance_id or None
         if not self.should_stop:  # else its parts would be made, and nobody would stop them any more
             await super().start()
 
@@ -210,8 +222,10 @@ def batch_app(
     ``on_revoked`` is awaited with the partitions that may go to another worker, and at shutdown, when no agent is
     inside an unheld batch; what it acknowledges is still committed. It has ``drain_seconds``.
 
-    ``instance_id`` makes the membership static (a restart within the session timeout keeps its partitions without a
-    rebalance). ``web_port`` None means no web server. ``fetch_bytes`` is the most fetched per partition and request,
+    ``instance_id`` makes the membership static: a restart within ``kafka.session_seconds`` keeps its partitions without a
+    rebalance. "auto" takes a name that is free on this machine (see `fluvial.transport.membership`). A static member that
+    is stopped leaves the group, unless ``app.leaves_group`` was set to false because it will be started again; one that
+    failed stays. ``web_port`` None means no web server. ``fetch_bytes`` is the most fetched per partition and request,
     ``buffered_batches`` the number of fetched batches that wait for an agent.
 
     A partition with records waiting that does not move for ``stall_seconds`` stops the worker. What an agent waits for
@@ -233,7 +247,6 @@ def batch_app(
         broker_producer=[URL(f"kafka://{server}") for server in servers],
         broker_credentials=_credentials(kafka),
         broker_client_id=group,
-        consumer_group_instance_id=instance_id,
         consumer_auto_offset_reset="earliest",
         processing_guarantee="at_least_once",
         store="memory://",
@@ -250,7 +263,7 @@ def batch_app(
         worker_redirect_stdouts=False,
         # The state of a partition may take a while to load; Faust gives the positions as long as a request.
         broker_request_timeout=300.0,
-        broker_session_timeout=45.0,
+        broker_session_timeout=kafka.session_seconds,
         broker_heartbeat_interval=3.0,
         broker_rebalance_timeout=max(60.0, 3 * drain_seconds),
         # A paused app (its database is away) fetches nothing and must stay in the group; the watchdog sees to stalls.
@@ -267,6 +280,7 @@ def batch_app(
     app.batch_topic_names = frozenset(t.name for t in topics)
     app.positions = positions
     app.on_revoked = on_revoked
+    app.instance_id = instance_id
     app.gaps = gaps or GapPolicy()
     app.kafka = kafka
     app.stall_seconds = stall_seconds

@@ -64,6 +64,9 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     async def on_thread_stop(self) -> None:
         """Close aiokafka, which leaves the group; without its brokers, give up soon."""
+        if self.app.leaves_group and self._consumer is not None:
+            # A member with an instance id is never made to leave by aiokafka; the broker goes by its member id.
+            self._consumer._coordinator._group_instance_id = None
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await super().on_thread_stop()
