@@ -27,6 +27,7 @@ def choices(gaps: Sequence[Gap], newest_ms: Mapping[TP, int], generation: int) -
 
 
 def _span(gap: Gap, newest_ms: int | None) -> str:
-    since = "the last event read" if newest_ms is None else utc(newest_ms)
-    until = "the first record left" if gap.first_ms is None else utc(gap.first_ms)
-    return f"{gap.topic}[{gap.partition}] about {since} to {until}"
+    # A record's timestamp is the broker's where the topic is so set: it bounds when an event was published, not its time.
+    since = "the last event read" if newest_ms is None else f"event time {utc(newest_ms)}"
+    until = "the first record left" if gap.first_ms is None else f"what was published at {utc(gap.first_ms)}"
+    return f"{gap.topic}[{gap.partition}] from about {since} to {until}"

@@ -280,7 +280,7 @@ async def test_a_position_whose_records_are_deleted_stops_the_worker_with_an_exp
 
         error = await failure_of(app)
         assert isinstance(error, OffsetsGoneError)
-        assert "2 offsets were deleted unread; what is left begins at 20" in str(error)
+        assert "2 offsets were deleted unread; the first record left is of 20" in str(error)
         [gap] = error.gaps
         assert (gap.wanted, gap.first, gap.end) == (4, 6, 10)
 

@@ -37,7 +37,7 @@ def test_anything_else_is_refused(choice: str) -> None:
 def test_what_is_told() -> None:
     assert str(GAP) == (
         "iot.readings[3] is to be read on from offset 18234, but the log has the offsets 20011 to 43126 now: "
-        "1777 offsets were deleted unread; what is left begins at 2026-01-01T00:00:00Z"
+        "1777 offsets were deleted unread; the first record left is of 2026-01-01T00:00:00Z"
     )
     assert "but the log is empty now: 5 offsets were deleted unread" in str(Gap("t", 0, 5, 10, 10))
     assert "offsets 0 to 9 now: it was truncated, or" in str(Gap("t", 0, 11, 0, 10))

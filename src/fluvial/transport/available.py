@@ -53,7 +53,7 @@ class Gap:
         where = f"{self.topic}[{self.partition}] is to be read on from offset {self.wanted}, but the log {there}"
         if not self.lost:
             return f"{where}: it was truncated, or the topic was created anew"
-        left = "" if self.first_ms is None else f"; what is left begins at {utc(self.first_ms)}"
+        left = "" if self.first_ms is None else f"; the first record left is of {utc(self.first_ms)}"
         return f"{where}: {self.lost} offsets were deleted unread{left}"
 
 
