@@ -42,6 +42,8 @@ def topic_specs(catalog: Catalog, kafka: KafkaSettings, worker_group: str) -> tu
         # A recovery reads the whole topic: superseded checkpoints should not stay in it for long.
         "min.cleanable.dirty.ratio": "0.1",
         "segment.bytes": str(64 << 20),
+        # Readers need no tombstones: what no manifest names is not used.
+        "delete.retention.ms": "60000",
     }
     specs.append(_spec(f"{worker_group}.checkpoints", kafka, checkpoints))
     handled = _spec(HANDLED_TOPIC, kafka, {"cleanup.policy": "compact"})

@@ -14,6 +14,7 @@ from fluvial.stream_apps import layout as k
 from fluvial.stream_apps.hashing import hash_spans
 from fluvial.stream_apps.interning import Interner
 from fluvial.stream_apps.sessions import SessionWindows
+from fluvial.stream_apps.snapshots import Room, State
 from fluvial.stream_apps.windows import AlignedWindows, Inputs, Late, Rows
 
 NUMERIC = {
@@ -50,7 +51,8 @@ class Windows(Protocol):
         self, inputs: Inputs, *, keys: int, record_keys: int, items: tuple[NDArray[np.uint8], I64]
     ) -> tuple[Rows, Late]: ...
     def open_rows(self, offset: int, items: tuple[NDArray[np.uint8], I64]) -> Rows: ...
-    def state(self, *, keys: int, record_keys: int) -> dict[str, NDArray[Any]]: ...
+    def state(self, room: Room, *, keys: int, record_keys: int) -> State: ...
+    def state_bytes(self) -> int: ...
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None: ...
     @property
     def open_windows(self) -> int: ...
@@ -148,15 +150,21 @@ class Aggregation:
         out["source_offset"] = longs(rows.ints[:, k.O_OFFSET])
         return out
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Return copies of everything that decides what comes next, by name."""
+    def state(self, room: Room | None = None) -> State:
+        """Return a copy, made in ``room``, of everything that decides what comes next, by name."""
+        room = room or Room(0)
+        windows = self.windows.state(room, keys=self._keys.count, record_keys=self._record_keys.count)
         parts = {"keys": self._keys.state(), "record_keys": self._record_keys.state(), "items": self._items.state()}
-        parts["windows"] = self.windows.state(keys=self._keys.count, record_keys=self._record_keys.count)
-        flat = {f"{part}.{name}": a for part, arrays in parts.items() for name, a in arrays.items()}
+        flat: State = {f"{part}.{name}": a for part, arrays in parts.items() for name, a in arrays.items()}
+        flat |= {f"windows.{name}": a for name, a in windows.items()}
         return flat | {"last_offset": np.array([self.last_offset], np.int64)}
 
+    def state_bytes(self) -> int:
+        """Return about how much room `state` takes; it may be asked while records are folded."""
+        return self.windows.state_bytes()
+
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take up a state that `state` returned."""
+        """Take up the arrays of a state that `state` returned."""
 
         def part(name: str) -> dict[str, NDArray[Any]]:
             return {n.removeprefix(name + "."): a for n, a in state.items() if n.startswith(name + ".")}

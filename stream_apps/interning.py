@@ -136,13 +136,14 @@ class Interner:
         return Spans(self._arena, a, self._at[ids * self.fields + field + 1] - a)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return copies of what `restore` needs."""
-        at = self._at[: self.count * self.fields + 1].copy()
-        return {"arena": self._arena[: at[-1]].copy(), "at": at}
+        """Return what `restore` needs: views, which stay as they are, since what has an id is never written again."""
+        at = self._at[: self.count * self.fields + 1]
+        return {"arena": self._arena[: at[-1]], "at": at}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take up a state that `state` returned."""
-        self._arena, self._at = state["arena"].copy(), state["at"].copy()
+        # Both are full: whatever is to be added goes into larger ones.
+        self._arena, self._at = state["arena"], state["at"]
         self.count = (len(self._at) - 1) // self.fields
         self._table = np.empty((0, 2), np.int64)
         self._grow(1 << 12)

@@ -10,6 +10,8 @@ from fluvial.records import I64
 from fluvial.schemas.declarations import Pipeline, Session
 from fluvial.stream_apps import layout as k
 from fluvial.stream_apps import session_kernel as sk
+from fluvial.stream_apps.snapshots import Room, State
+from fluvial.stream_apps.tables import slots_used
 from fluvial.stream_apps.windows import (
     OUT_ROWS,
     QUANTILES,
@@ -17,8 +19,10 @@ from fluvial.stream_apps.windows import (
     Late,
     Rows,
     concat_rows,
+    enlarged,
     grown,
     new_keys,
+    no_heads,
     power_of_two,
 )
 
@@ -58,7 +62,7 @@ class SessionWindows:
     ) -> tuple[Rows, Late]:
         """Fold records in offset order; return the rows that they made and the late ones among them."""
         self.ki = grown(self.ki, keys, new_keys)
-        self.rhead = grown(self.rhead, record_keys, lambda n: np.full(n, -1, np.int64))
+        self.rhead = grown(self.rhead, record_keys, no_heads)
         late_out = np.empty((len(inputs), 3), np.int64)
         rows: list[Rows] = []
         lates: list[I64] = []
@@ -115,26 +119,34 @@ class SessionWindows:
             "late": int(s[k.N_LATE]),
         }
 
-    def state(self, *, keys: int, record_keys: int) -> dict[str, NDArray[Any]]:
-        """Return copies of everything that decides what comes next, without free places."""
-        si = np.flatnonzero(self.si[:, sk.S_KEY] >= 0)
-        ei = np.flatnonzero(self.ei[:, sk.E_OFFSET] >= 0)
-        sessions, events = (int(a[-1]) + 1 if len(a) else 0 for a in (si, ei))
+    def state(self, room: Room, *, keys: int, record_keys: int) -> State:
+        """Return copies of everything that decides what comes next."""
+        sessions, events, st = slots_used(self.si[:, sk.S_KEY]), slots_used(self.ei[:, sk.E_OFFSET]), self.st.copy()
+        st[[k.N_IDS, sk.N_HEAP]] = 0
         return {
-            "st": self.st.copy(), "ups": self.ups.copy(), "ki": self.ki[:keys].copy(), "rhead": self.rhead[:record_keys].copy(),
-            "si": self.si[:sessions].copy(), "ei": self.ei[:events].copy(), "ef": self.ef[:events].copy(),
+            "st": st, "ups": self.ups.copy(), "ki": room.copy(self.ki[:keys]), "rhead": room.copy(self.rhead[:record_keys]),
+            "si": room.copy(self.si[:sessions]), "ei": room.copy(self.ei[:events]), "ef": room.copy(self.ef[:events]),
+            "free": room.copy(self.free[: int(st[k.N_FREE])]),
+            "free_events": room.copy(self.free_events[: int(st[sk.N_FREE_EVENTS])]),
         }  # fmt: skip
 
+    def state_bytes(self) -> int:
+        """Return about how large `state` would be; it may be asked while records are folded."""
+        parts = (self.ki, self.rhead, self.si, self.ei, self.ef, self.free, self.free_events)
+        return sum(int(a.nbytes) for a in parts)
+
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take up a state that `state` returned."""
+        """Take up the arrays of a state that `state` returned."""
         self.st[:] = state["st"]
         self.ups = state["ups"].copy()
-        self.ki = grown(state["ki"].copy(), 256, new_keys)
-        self.rhead = grown(state["rhead"].copy(), 256, lambda n: np.full(n, -1, np.int64))
-        self.si, self.ei = grown(state["si"].copy(), 256, _sessions), grown(state["ei"].copy(), 1024, _events)
-        self.ef = grown(state["ef"].copy(), len(self.ei), np.zeros)
-        self.free, self.st[k.N_FREE] = _free_places(self.si[:, sk.S_KEY] < 0)
-        self.free_events, self.st[sk.N_FREE_EVENTS] = _free_places(self.ei[:, sk.E_OFFSET] < 0)
+        self.ki = enlarged(state["ki"], power_of_two(max(256, len(state["ki"]))), new_keys)
+        self.rhead = enlarged(state["rhead"], power_of_two(max(256, len(state["rhead"]))), no_heads)
+        sessions = len(state["free"]) + int((state["si"][:, sk.S_KEY] >= 0).sum())
+        events = len(state["free_events"]) + int((state["ei"][:, sk.E_OFFSET] >= 0).sum())
+        self.si, self.ei = enlarged(state["si"], sessions, _sessions), enlarged(state["ei"], events, _events)
+        self.ef = enlarged(state["ef"], events, np.zeros)
+        self.free = enlarged(state["free"], sessions, no_heads)
+        self.free_events = enlarged(state["free_events"], events, no_heads)
         self._new_ids()
         self._new_heap()
 

@@ -16,6 +16,7 @@ from fluvial.stream_apps import layout as k
 from fluvial.stream_apps.aggregation import Aggregation, StageBatch
 from fluvial.stream_apps.plan import TopicPlan, fingerprint
 from fluvial.stream_apps.rekeying import EventRekeyer, Rekeyed, ResultRekeyer
+from fluvial.stream_apps.snapshots import Room, State
 from fluvial.stream_apps.validation import sort_records, take_batch
 from fluvial.stream_apps.windows import Late
 
@@ -171,13 +172,17 @@ class PartitionStage:
             for _, a, _ in self.aggregations
         }
 
-    def state(self) -> dict[str, Any]:
-        """Return a snapshot: plain values, and arrays by component under ``"components"``."""
+    def room(self) -> Room:
+        """Return room for a snapshot; it may be asked for while records are handled."""
+        return Room(int(1.05 * sum(a.state_bytes() for _, a, _ in self.aggregations)) + (1 << 20))
+
+    def state(self, room: Room | None = None) -> dict[str, Any]:
+        """Return a snapshot, made in ``room``: plain values, and arrays by component under ``"components"``."""
         parts: dict[str, Any] = {}
         for c in self.rekeyers:
-            parts[c.name] = _snapshot(c, c.part.state())
+            parts[c.name] = _snapshot(c, dict(c.part.state()))
         for c, a, forwards in self.aggregations:
-            arrays = a.state()
+            arrays = a.state(room)
             for i, f in enumerate(forwards):
                 arrays |= {f"forward{i}.{name}": v for name, v in f.state().items()}
             parts[c.name] = _snapshot(c, arrays)
@@ -188,7 +193,7 @@ class PartitionStage:
         }  # fmt: skip
 
     def restore(self, snapshot: Mapping[str, Any]) -> list[str]:
-        """Take up a snapshot; return the names of the parts that it does not have: those start empty, at offset 0.
+        """Take up a snapshot (arrays whole); return the names of the parts that it lacks: those start empty, at offset 0.
 
         Raises:
             CheckpointError: the snapshot is of another partition or generation, or a part is declared otherwise now.
@@ -250,5 +255,5 @@ def _from(batch: StageBatch, offset: int) -> StageBatch:
     return take_batch(batch, np.arange(int(np.searchsorted(batch.offset, offset)), len(batch)))
 
 
-def _snapshot(c: Component, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+def _snapshot(c: Component, arrays: State) -> dict[str, Any]:
     return {"fingerprint": c.fingerprint, "next_offset": c.next_offset, "arrays": arrays}

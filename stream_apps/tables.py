@@ -3,19 +3,12 @@
 import numpy as np
 
 from fluvial.compiling import njit
-from fluvial.stream_apps.arena import allocate, aux_place, repeated
-from fluvial.stream_apps.layout import (
-    NEG,
-    W_AUX,
-    W_AUX_CLASS,
-    W_AUX_COUNT,
-    W_IDS,
-    W_IDS_CLASS,
-    W_IDS_COUNT,
-    W_KEY,
-    W_START,
-)
+from fluvial.stream_apps.layout import W_AUX, W_AUX_CLASS, W_IDS, W_IDS_CLASS, W_KEY, W_START
+from fluvial.stream_apps.prefetch import prefetch
 from fluvial.stream_apps.sketches import mix
+
+# How many windows ahead their sets are asked for.
+AHEAD_SETS = 12
 
 
 @njit(cache=True, nogil=True)
@@ -31,47 +24,47 @@ def rebuild_windows(wi, table):
 
 
 @njit(cache=True, nogil=True)
-def kept_entries(wi, arena):
-    """Return (identities, aux entries) of all open windows as rows (slot, word, word)."""
-    n, m = 0, 0
-    for s in range(len(wi)):
-        if wi[s, W_KEY] >= 0:
-            n += wi[s, W_IDS_COUNT]
-            m += wi[s, W_AUX_COUNT]
-    ids, aux = np.empty((n, 3), np.int64), np.empty((m, 3), np.int64)
-    n, m = 0, 0
-    for s in range(len(wi)):
-        if wi[s, W_KEY] >= 0:
-            for j in range(wi[s, W_IDS], wi[s, W_IDS] + (np.int64(1) << wi[s, W_IDS_CLASS])):
-                if arena[j, 0] != NEG or arena[j, 1] != NEG:
-                    ids[n, 0], ids[n, 1], ids[n, 2] = s, arena[j, 0], arena[j, 1]
-                    n += 1
-            for j in range(wi[s, W_AUX], wi[s, W_AUX] + (np.int64(1) << wi[s, W_AUX_CLASS])):
-                if arena[j, 0] != -1:
-                    aux[m, 0], aux[m, 1], aux[m, 2] = s, arena[j, 0], arena[j, 1]
-                    m += 1
-    return ids, aux
-
-
-@njit(cache=True, nogil=True)
-def arena_size(wi):
-    """Return how many entries the regions of all open windows take."""
-    n = np.int64(0)
-    for s in range(len(wi)):
-        if wi[s, W_KEY] >= 0:
-            n += (np.int64(1) << wi[s, W_IDS_CLASS]) + (np.int64(1) << wi[s, W_AUX_CLASS])
+def slots_used(first_column):
+    """Return one more than the last slot that is taken (its first column is not negative)."""
+    n = len(first_column)
+    while n > 0 and first_column[n - 1] < 0:
+        n -= 1
     return n
 
 
 @njit(cache=True, nogil=True)
-def refill_arena(wi, ids, aux, st, heads, arena):
-    """Give every open window regions of the sizes that it had, in a new arena, and put its entries back."""
+def take_sets(wi, arena, every, sets, bounds):
+    """Copy the regions of all open windows, in the order of their slots, to ``sets``; return how many entries that is.
+
+    ``wi`` is a copy: its places in the arena, which mean nothing to another arena, are set to 0. ``bounds[i]`` becomes the
+    entry at which slot i · ``every`` begins, and its last element the number of entries.
+    """
+    n, ahead = np.int64(0), AHEAD_SETS
+    for s in range(len(wi)):
+        if s + ahead < len(wi) and wi[s + ahead, W_KEY] >= 0:
+            prefetch(arena, wi[s + ahead, W_IDS])
+            prefetch(arena, wi[s + ahead, W_AUX])
+        if s % every == 0:
+            bounds[s // every] = n
+        if wi[s, W_KEY] >= 0:
+            for kind in range(2):
+                base, cls = (wi[s, W_IDS], wi[s, W_IDS_CLASS]) if kind == 0 else (wi[s, W_AUX], wi[s, W_AUX_CLASS])
+                for j in range(base, base + (np.int64(1) << cls)):
+                    sets[n, 0], sets[n, 1] = arena[j, 0], arena[j, 1]
+                    n += 1
+        wi[s, W_IDS], wi[s, W_AUX] = 0, 0
+    bounds[-1] = n
+    return n
+
+
+@njit(cache=True, nogil=True)
+def place_sets(wi):
+    """Tell every open window where its regions are when they lie in the order of the slots; return their entries."""
+    n = np.int64(0)
     for s in range(len(wi)):
         if wi[s, W_KEY] >= 0:
-            wi[s, W_IDS] = allocate(wi[s, W_IDS_CLASS], np.int64(NEG), st, heads, arena)
-            wi[s, W_AUX] = allocate(wi[s, W_AUX_CLASS], np.int64(-1), st, heads, arena)
-            wi[s, W_IDS_COUNT], wi[s, W_AUX_COUNT] = 0, 0
-    for j in range(len(ids)):
-        repeated(ids[j, 0], ids[j, 1], ids[j, 2], wi, heads, arena, st)
-    for j in range(len(aux)):
-        arena[aux_place(aux[j, 0], aux[j, 1], wi, heads, arena, st), 1] = aux[j, 2]
+            wi[s, W_IDS] = n
+            n += np.int64(1) << wi[s, W_IDS_CLASS]
+            wi[s, W_AUX] = n
+            n += np.int64(1) << wi[s, W_AUX_CLASS]
+    return n

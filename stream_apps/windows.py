@@ -16,9 +16,11 @@ from fluvial.schemas.declarations import Hopping, Pipeline, Tumbling
 from fluvial.stream_apps import layout as k
 from fluvial.stream_apps.emission import emit
 from fluvial.stream_apps.kernel import fold
-from fluvial.stream_apps.tables import arena_size, kept_entries, rebuild_windows, refill_arena
+from fluvial.stream_apps.snapshots import Blocks, Room, State
+from fluvial.stream_apps.tables import place_sets, rebuild_windows, slots_used, take_sets
 
 OUT_ROWS = 4096
+SLOTS_PER_BLOCK = 512
 NUMERIC = frozenset({"sum", "mean", "min", "max", "first", "last", "stddev", "p50", "p95", "p99"})
 QUANTILES = frozenset({"p50", "p95", "p99"})
 
@@ -136,7 +138,7 @@ class AlignedWindows:
         as one byte arena and n + 1 positions in it.
         """
         self.ki = grown(self.ki, keys, new_keys)
-        self.rhead = grown(self.rhead, record_keys, lambda n: np.full(n, -1, np.int64))
+        self.rhead = grown(self.rhead, record_keys, no_heads)
         late_out = np.empty((len(inputs), 3), np.int64)
         rows: list[Rows] = []
         lates: list[I64] = []
@@ -202,38 +204,46 @@ class AlignedWindows:
             "late": int(s[k.N_LATE]),
         }
 
-    def state(self, *, keys: int, record_keys: int) -> dict[str, NDArray[Any]]:
-        """Return copies of everything that decides what comes next, without free places and dead entries."""
-        used = np.flatnonzero(self.wi[:, k.W_KEY] >= 0)
-        high = int(used[-1]) + 1 if len(used) else 0
-        ids, aux = kept_entries(self.wi, self.arena)
+    def state(self, room: Room, *, keys: int, record_keys: int) -> State:
+        """Return copies of everything that decides what comes next; where sets lie in the arena does not."""
+        used = slots_used(self.wi[:, k.W_KEY])
+        wi, st = room.copy(self.wi[:used]), self.st.copy()
+        st[k.ARENA_USED] -= int((self.heads[:, 1] << np.arange(k.N_CLASSES)).sum())
+        sets = room.empty((int(st[k.ARENA_USED]), 2), np.int64)
+        bounds = np.zeros(-(-used // SLOTS_PER_BLOCK) + 1, np.int64)
+        take_sets(wi, self.arena, SLOTS_PER_BLOCK, sets, bounds)
         return {
-            "st": self.st.copy(), "ups": self.ups.copy(), "ki": self.ki[:keys].copy(), "rhead": self.rhead[:record_keys].copy(),
-            "wi": self.wi[:high].copy(), "wf": self.wf[:high].copy(), "ids": ids, "aux": aux,
-            "ends": self.ends[: int(self.st[k.N_ENDS])].copy(),
+            "st": st, "ups": self.ups.copy(), "ki": room.copy(self.ki[:keys]), "rhead": room.copy(self.rhead[:record_keys]),
+            "wi": wi, "wf": room.copy(self.wf[:used]), "free": room.copy(self.free[: int(st[k.N_FREE])]),
+            "sets": Blocks(sets, bounds, shuffled=False), "ends": self.ends[: int(st[k.N_ENDS])].copy(),
         }  # fmt: skip
 
+    def state_bytes(self) -> int:
+        """Return about how large `state` would be; it may be asked while records are folded."""
+        wi, sets = self.wi, int(self.st[k.ARENA_USED] - (self.heads[:, 1] << np.arange(k.N_CLASSES)).sum())
+        windows = slots_used(wi[:, k.W_KEY]) * 8 * (k.N_WI + k.N_WF)
+        return int(windows + 16 * sets + self.ki.nbytes + self.rhead.nbytes + self.free.nbytes)
+
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take up a state that `state` returned."""
+        """Take up the arrays of a state that `state` returned."""
         self.st[:] = state["st"]
         self.ups = state["ups"].copy()
-        self.ki = grown(state["ki"].copy(), 256, new_keys)
-        self.rhead = grown(state["rhead"].copy(), 256, lambda n: np.full(n, -1, np.int64))
-        windows = power_of_two(max(256, 4 * self.cover, 2 * len(state["wi"])))
+        self.ki = enlarged(state["ki"], power_of_two(max(256, len(state["ki"]))), new_keys)
+        self.rhead = enlarged(state["rhead"], power_of_two(max(256, len(state["rhead"]))), no_heads)
+        used, free = len(state["wi"]), state["free"]
+        windows = len(free) + int((state["wi"][:, k.W_KEY] >= 0).sum())
         self.wi, self.wf = _new_windows(windows)
-        self.wi[: len(state["wi"])], self.wf[: len(state["wf"])] = state["wi"], state["wf"]
-        free = np.flatnonzero(self.wi[:, k.W_KEY] < 0)[::-1]
-        self.free = np.zeros(windows, np.int64)
-        self.free[: len(free)] = free
-        self.st[k.N_FREE] = len(free)
+        self.wi[:used], self.wf[:used] = state["wi"], state["wf"]
+        self.free = enlarged(free, windows, no_heads)
         self.table = np.full(4 * windows, -1, np.int64)
         rebuild_windows(self.wi, self.table)
         self.heads = _no_free_regions()
-        self.arena = np.zeros((power_of_two(max(1 << 12, 2 * int(arena_size(self.wi)))), 2), np.int64)
-        self.st[k.ARENA_USED] = 0
-        refill_arena(self.wi, state["ids"], state["aux"], self.st, self.heads, self.arena)
-        self.ends = np.zeros((64 + self.cover + 2 * len(state["ends"]), 2), np.int64)
-        self.ends[: len(state["ends"])] = state["ends"]
+        sets = place_sets(self.wi)
+        self.arena = np.empty((power_of_two(max(1 << 12, 2 * sets)), 2), np.int64)
+        self.arena[:sets] = state["sets"]
+        self.ends = enlarged(
+            state["ends"], 64 + self.cover + 2 * len(state["ends"]), lambda n: np.zeros((n, 2), np.int64)
+        )
 
     def _make_room(self, need: int) -> None:
         if need == k.ROOM_WINDOWS:
@@ -271,6 +281,10 @@ def new_keys(n: int) -> I64:
     return ki
 
 
+def no_heads(n: int) -> I64:
+    return np.full(n, -1, np.int64)
+
+
 def _new_windows(n: int) -> tuple[I64, F64]:
     wi = np.zeros((n, k.N_WI), np.int64)
     wi[:, k.W_KEY] = -1
@@ -278,4 +292,12 @@ def _new_windows(n: int) -> tuple[I64, F64]:
 
 
 def grown(a: Any, n: int, new: Any) -> Any:
-    return a if len(a) >= n else np.concatenate([a, new(power_of_two(n) - len(a))])
+    """Return ``a`` if it has n rows, else a longer copy."""
+    return a if len(a) >= n else enlarged(a, power_of_two(n), new)
+
+
+def enlarged(a: Any, n: int, new: Any) -> Any:
+    """Return a copy of ``a`` with n rows in all, those that it lacks as ``new`` makes them."""
+    out = new(n)
+    out[: len(a)] = a
+    return out

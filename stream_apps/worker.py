@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from faust.types import TP
 
@@ -16,7 +17,6 @@ from fluvial.schemas.decoder import Decoder
 from fluvial.schemas.sources import RegistryUnavailableError
 from fluvial.settings import KafkaSettings, WorkerSettings
 from fluvial.stream_apps import outputs
-from fluvial.stream_apps.checkpoint_format import pack
 from fluvial.stream_apps.checkpoints import CheckpointStore, Place
 from fluvial.stream_apps.gaps import choices
 from fluvial.stream_apps.outputs import Columns, Records, Writers
@@ -28,9 +28,12 @@ from fluvial.transport.batches import FetchedBatch
 from fluvial.transport.publisher import Delivery, Publisher
 
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 UNFINISHED_BATCHES = 8
 REGISTRY_RETRY_SECONDS = 5.0
+# Checkpoints become rarer than asked for rather than take more CPU time than this.
+CHECKPOINT_SHARE = 0.05
 
 
 @dataclass(slots=True)
@@ -41,6 +44,7 @@ class _Held:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     working: set[asyncio.Task[None]] = field(default_factory=set)
     unfinished: set[asyncio.Task[None]] = field(default_factory=set)
+    checkpointing: asyncio.Lock = field(default_factory=asyncio.Lock)
     checkpointed: int = -1
     # Folded further than was published: no checkpoint may be made of it.
     broken: bool = False
@@ -74,6 +78,7 @@ class Worker:
         self._store = CheckpointStore(kafka, checkpoints, partitions[checkpoints])
         self._held: dict[TP, _Held] = {}
         self._publisher: Publisher | None = None
+        self._cost, self._not_before = 0.0, 0.0
         self.assigned = asyncio.Event()
         self._pool = ThreadPoolExecutor(2, "fluvial-stage")
         self._room = asyncio.Semaphore(UNFINISHED_BATCHES)
@@ -181,12 +186,16 @@ class Worker:
         await self._publishing()
         for tp in [tp for tp in self._held if tp not in tps]:
             del self._held[tp]
+        for tp in self._held:
+            self._store.renew(self._place(tp))
         new = [tp for tp in tps if tp not in self._held and tp.topic in self._plans]
         stages = {tp: self._new_stage(tp) for tp in new}
+        for stage in stages.values():  # compiles what snapshots need, before a stream has to wait for it
+            await asyncio.to_thread(stage.state)
         places = {tp: self._place(tp) for tp in new}
         found = await asyncio.to_thread(self._store.load, list(places.values()))
         for tp in new:
-            snapshot = found.get(places[tp])
+            snapshot = found.pop(places[tp], None)
             if snapshot is not None:
                 missing = await self._in_thread(stages[tp].restore, snapshot)
                 for name in missing:
@@ -223,29 +232,40 @@ class Worker:
             await self._checkpoint(held)
 
     async def _checkpoint_all(self) -> None:
+        if time.monotonic() < self._not_before:
+            return
+        self._cost = 0.0
         try:
             await self.checkpoint()
         except FluvialError as e:
             # A checkpoint is a cache: without a new one, recovery only takes longer.
             log.warning("no checkpoint: %s", e)
+        self._not_before = time.monotonic() + self._cost / CHECKPOINT_SHARE
 
     async def _checkpoint(self, held: _Held) -> None:
-        if held.stage.next_offset == held.checkpointed:
-            return
-        async with held.lock:
-            if held.broken:
+        async with held.checkpointing:
+            if held.stage.next_offset == held.checkpointed:
                 return
-            covers = held.stage.next_offset
-            snapshot = await self._in_thread(held.stage.state)
-            covered = set(held.unfinished)
-        if covered:
-            await asyncio.wait(covered)
-        if self.app.failure is not None:
-            return
-        data = await asyncio.to_thread(pack, snapshot)
-        place = Place(held.stage.plan.topic, held.stage.partition, self._settings.generation)
-        await self._store.write(await self._publishing(), place, covers, data, snapshot["ledger"])
-        held.checkpointed = covers
+            room, cost = await asyncio.to_thread(_timed, held.stage.room)
+            async with held.lock:
+                if held.broken:
+                    return
+                covers, since = held.stage.next_offset, time.perf_counter()
+                snapshot, more = await asyncio.to_thread(_timed, held.stage.state, room)
+                stalled = time.perf_counter() - since
+                covered = set(held.unfinished)
+            if covered:
+                await asyncio.wait(covered)
+            if self.app.failure is not None:
+                return
+            place = self._place(TP(held.stage.plan.topic, held.stage.partition))
+            written = await self._store.write(await self._publishing(), place, covers, snapshot)
+            held.checkpointed = covers
+            self._cost += cost + more + written.cpu_seconds
+            log.debug(
+                "%s: checkpoint at %d: %d of %d blocks, %d bytes, stalled %.0f ms", place, covers, written.changed,
+                written.blocks, written.bytes, 1000 * stalled,
+            )  # fmt: skip
 
     def _new_stage(self, tp: TP) -> PartitionStage:
         s, plan = self._settings, self._plans[tp.topic]
@@ -274,6 +294,12 @@ class Worker:
 def checkpoint_topic(group: str) -> str:
     """Return the topic of a worker group's checkpoints."""
     return f"{group}.checkpoints"
+
+
+def _timed(call: Callable[..., _T], *args: Any) -> tuple[_T, float]:
+    """Return what ``call`` returns and its CPU seconds."""
+    before = time.thread_time()
+    return call(*args), time.thread_time() - before
 
 
 async def _finished(held: _Held) -> None:

@@ -10,6 +10,7 @@ from fluvial.records import Column, DoubleLists, Doubles, EventColumns, Longs, S
 from fluvial.schemas.declarations import Pipeline
 from fluvial.stream_apps import layout as k
 from fluvial.stream_apps.aggregation import Aggregation, StageBatch
+from fluvial.stream_apps.snapshots import arrays_of
 
 KINDS = {"event": k.EVENT, "tick": k.PARTITION_TICK, "keyed_tick": k.KEYED_TICK}
 
@@ -101,7 +102,7 @@ def run_batches(
         if restart:
             state = a.state()
             a = Aggregation(pipeline, partition=0, upstream_partitions=upstream_partitions)
-            a.restore(state)
+            a.restore(arrays_of(state))
     if exhausted:
         rows += rows_of(a.open_rows(last))
     return rows, late, a.windows.counts
