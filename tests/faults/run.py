@@ -10,6 +10,7 @@ import argparse
 import itertools
 import logging
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -29,6 +30,9 @@ def main() -> int:
     """Run the trials and return the exit status: 1 when an invariant was violated."""
     asked = _arguments()
     logging.basicConfig(level=logging.ERROR)
+    # Whatever ends the run, its servers and processes end with it.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     rows = asked.row.split(",") if asked.row else list(ROWS)
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory(prefix="fluvial-faults-") as folder, _cluster(Path(folder)) as cluster:

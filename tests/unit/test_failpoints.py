@@ -1,3 +1,4 @@
+import re
 import signal
 import subprocess
 import sys
@@ -63,3 +64,8 @@ def test_every_name_is_a_place_in_the_code_and_the_other_way_round() -> None:
     text = "".join(p.read_text() for folder in (ROOT, *folders) for p in folder.rglob("*.py"))
     placed = {part.split('"')[0] for part in text.split('failpoints.hit("')[1:]}
     assert placed == failpoints.NAMES
+
+
+def test_every_name_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "try-the-faults.md").read_text()
+    assert set(re.findall(r"^\| `([a-z.-]+)` \|", page, re.M)) == failpoints.NAMES
