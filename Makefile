@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find src producers stream_apps sinks schemas -name '*.py' -o -name '*.avsc' -o -name '*.cql' -o -name '*.lock' -o -name '*.xml' 2>/dev/null)
 
-.PHONY: help install dev demo test check lint types unit integration faults faults-of-servers bench lock clean
+.PHONY: help install dev demo test check lint types unit integration faults faults-of-servers bench lock proto clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -63,6 +63,11 @@ bench: install ## fluvial and its peers, measured in one run
 
 lock: ## resolve requirements.lock anew
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --extra dev --python-version 3.11 --output-file requirements.lock pyproject.toml build-requirements.in
+
+proto: ## make schemas/ingest_pb2*.py of ingest.proto
+	mkdir -p build/proto/fluvial/schemas && cp schemas/ingest.proto build/proto/fluvial/schemas/
+	cd build/proto && ../../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. fluvial/schemas/ingest.proto
+	cp build/proto/fluvial/schemas/ingest_pb2* schemas/
 
 clean: ## remove what was built (not .fluvial/, not the caches)
 	rm -rf build dist $(VENV) *.egg-info

@@ -17,6 +17,7 @@ from fluvial.schemas.decoder import Decoder
 from fluvial.schemas.encoder import Encoder
 
 LARGEST_EVENT_BYTES = 900_000
+SAMPLES = {"text": "x", "number": 0.5, "integer": 1, "time": 0, "texts": ["x"], "numbers": [0.5]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,12 @@ class TopicIntake:
         self._names = frozenset(f.name for f in self.fields)
         canonical = to_parsing_canonical_form(dict(schema))
         self.fingerprint = bytes.fromhex(fingerprint(canonical, "CRC-64-AVRO"))
+
+    def warm_up(self) -> None:
+        """Let the kernels be compiled now (or loaded), and not while a first batch waits."""
+        sample = {f.name: SAMPLES.get(f.kind) for f in self.fields}
+        values = self.from_objects([sample], 0).values
+        self.from_framed(values, 0)
 
     def from_objects(self, objects: Sequence[Any], now_ms: int, *, prefix: str = "") -> Checked:
         """Check n parsed JSON values, one event each (an `Unreadable` stands for one that was not).

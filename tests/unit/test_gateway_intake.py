@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fluvial.producers.fields import Field
-from fluvial.producers.gateway.intake import Checked, framed
+from fluvial.producers.gateway.intake import SAMPLES, Checked, framed
 from fluvial.producers.gateway.json_cells import column_from_json
 from fluvial.producers.rejections import Faults
 from fluvial.records import Doubles, Spans
@@ -154,3 +154,10 @@ def test_true_is_no_number_among_numbers() -> None:
     faults = Faults(2)
     column_from_json([[1.5, True], [2.0]], Field("numbers", "numbers"), faults)
     assert faults.bad_rows().tolist() == [0]
+
+
+def test_warming_up_takes_a_good_event_of_every_topic() -> None:
+    for topic in (READINGS, intake(POSTS)):
+        topic.warm_up()
+        sample = {f.name: SAMPLES[f.kind] for f in topic.fields}
+        assert topic.from_objects([sample], 0).accepted == 1

@@ -56,6 +56,7 @@ def intakes(settings: Settings, catalog: Catalog, registry: Registry) -> dict[st
             decoder=Decoder(into.schema, registry),
             max_ahead_ms=int(settings.worker.max_ahead_seconds * 1000),
         )
+        found[topic].warm_up()
     return found
 
 
