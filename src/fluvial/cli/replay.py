@@ -118,6 +118,8 @@ def _show(summary: "ReplaySummary", dry: bool) -> None:
     typer.echo(f"  {s.tally.unchanged:>12,}  rows are " + (f"equal to {name}'s" if aside else "unchanged"))
     if s.tally.earlier:
         typer.echo(f"  {s.tally.earlier:>12,}  rows were written before the interruption")
+    if s.tally.expired:
+        typer.echo(f"  {s.tally.expired:>12,}  rows are past the table's retention: they are not brought back")
     if s.counts.open_windows:
         typer.echo(f"  {s.counts.open_windows:>12,}  windows are still open: live processing writes them")
     if s.bad_records:

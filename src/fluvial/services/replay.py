@@ -116,8 +116,10 @@ class ReplayRun:
             present = await asyncio.to_thread(read_rows, session, table, plan.span)
             refuse_lower_generation(present, record)
             destination = None if dry else await self._destination(stack, registry)
-            everything = bool(self._side) or not settled
-            writer = RowWriter(table, present, records, destination, everything=everything, report=self._report)
+            writer = RowWriter(
+                table, present, records, destination, everything=bool(self._side) or not settled,
+                retention_days=p.table.retention_days, now_ms=int(time.time() * 1000), report=self._report,
+            )  # fmt: skip
             record = await writer.write(made, record)
             in_table = None
             if not dry:

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from fluvial.cluster.progress import Report, Step
 from fluvial.query import QueryTable
-from fluvial.records import Column
+from fluvial.records import I64, Column, Longs
+from fluvial.schemas.declarations import DAY_MS
 from fluvial.services.replay_plan import as_iso
 from fluvial.services.replay_records import WRITING, ReplayError, ReplayRecord, ReplayRecords
 from fluvial.services.replay_writing import Destination
@@ -21,12 +22,16 @@ SHOWN_KEYS = 5
 
 @dataclass(slots=True)
 class Tally:
-    """Rows by what became of them; ``earlier`` were written by the same run before it was interrupted."""
+    """Rows by what became of them.
+
+    ``earlier`` were written by the same run before it was interrupted, ``expired`` are past the table's retention.
+    """
 
     changed: int = 0
     added: int = 0
     unchanged: int = 0
     earlier: int = 0
+    expired: int = 0
 
 
 def refuse_lower_generation(present: pa.Table, record: ReplayRecord) -> None:
@@ -45,7 +50,10 @@ def refuse_lower_generation(present: pa.Table, record: ReplayRecord) -> None:
 
 
 class RowWriter:
-    """Writes the rows of one run. ``everything`` leaves nothing out, also what the table has already."""
+    """Writes the rows of one run. ``everything`` leaves nothing out, also what the table has already.
+
+    Rows whose window ended ``retention_days`` or more before ``now_ms`` are not brought back (0: kept for ever).
+    """
 
     def __init__(
         self,
@@ -55,6 +63,8 @@ class RowWriter:
         destination: Destination | None,
         *,
         everything: bool,
+        retention_days: int,
+        now_ms: int,
         report: Report,
     ) -> None:
         self._table = table
@@ -62,8 +72,8 @@ class RowWriter:
         self._records = records
         self._destination = destination
         self._everything = everything
+        self._alive_after = now_ms - retention_days * DAY_MS if retention_days else None
         self._report = report
-        self._made_before = np.zeros(len(present), np.bool_)
         self._seen = np.zeros(len(present), np.bool_)
         self.tally = Tally()
         self.written = 0
@@ -84,11 +94,13 @@ class RowWriter:
             before = (generations[found.same[:, 1]] == record.generation) & (record.generation > 0)
             t.earlier += int(before.sum())
             t.unchanged += int((~before).sum())
+            added = self._alive(columns, found.left)
             t.changed += len(found.changed)
-            t.added += len(found.left)
-            rows = np.sort(np.concatenate([found.changed[:, 0], found.left]))
+            t.added += len(added)
+            t.expired += len(found.left) - len(added)
+            rows = np.sort(np.concatenate([found.changed[:, 0], added]))
             if self._everything:
-                rows = np.arange(part.counts.windows)
+                rows = self._alive(columns, np.arange(part.counts.windows))
             if self._destination is not None:
                 await self._destination.write(columns, rows)
                 self.written += len(rows)
@@ -99,6 +111,11 @@ class RowWriter:
                 record = await asyncio.to_thread(self._records.update, record)
             self._report(Step("write", f"{len(rows):,} rows of partition {p}", n, len(made)))
         return record
+
+    def _alive(self, columns: Mapping[str, Column], rows: I64) -> I64:
+        ends = columns["window_end"]
+        assert isinstance(ends, Longs)
+        return rows if self._alive_after is None else rows[ends.values[rows] > self._alive_after]
 
     def kept(self) -> tuple[int, tuple[str, ...]]:
         """Return how many final rows of the table were not made, and some of their keys."""

@@ -16,7 +16,7 @@ from fluvial.records import I64, Column, Spans, take
 from fluvial.schemas.declarations import Pipeline
 from fluvial.schemas.encoder import Encoder
 from fluvial.services.progress import GroupProgress
-from fluvial.settings import KafkaSettings, Settings
+from fluvial.settings import Settings
 from fluvial.sinks.rows import row_batches, usable
 from fluvial.sinks.tables import plan_table, replica_owner
 from fluvial.sinks.targets import result_target
@@ -93,6 +93,7 @@ class SideTable:
 async def sink_gets_there(settings: Settings, topic: str, verb: str, report: Report) -> bool:
     """Wait until the sink has written all that is in a result topic now; false when no sink runs or it does not get on."""
     progress, group = GroupProgress(settings.kafka), settings.sink.group
+    admin = AdminClient(librdkafka_config(settings.kafka))
     ends = {p.partition: p.end for p in await asyncio.to_thread(progress.positions, group, {topic})}
     total = least = -1
     since = time.monotonic()
@@ -108,19 +109,18 @@ async def sink_gets_there(settings: Settings, topic: str, verb: str, report: Rep
             least, since = left, time.monotonic()
         idle = time.monotonic() - since
         if idle > STUCK_SECONDS or (
-            idle > MEMBERLESS_SECONDS and not await asyncio.to_thread(has_members, settings.kafka, group)
+            idle > MEMBERLESS_SECONDS and not await asyncio.to_thread(has_members, admin, group)
         ):
             return False
         await asyncio.sleep(POLL_SECONDS)
 
 
-def has_members(kafka: KafkaSettings, group: str) -> bool:
+def has_members(admin: AdminClient, group: str) -> bool:
     """Return whether anybody is in a consumer group. Blocking.
 
     Raises:
         TransportError: Kafka does not answer.
     """
-    admin = AdminClient(librdkafka_config(kafka))
     try:
         return bool(admin.describe_consumer_groups([group], request_timeout=30)[group].result(timeout=35).members)
     except KafkaException as e:
