@@ -18,6 +18,7 @@ from fluvial.schemas.registry import Registry
 from fluvial.services import side_tables
 from fluvial.services.partitions import partition_counts
 from fluvial.services.replay_apply import RowWriter, Tally, refuse_lower_generation
+from fluvial.services.replay_archive import ArchiveSource
 from fluvial.services.replay_plan import (
     ReplayPlan,
     ReplayRequest,
@@ -133,7 +134,10 @@ class ReplayRun:
         )  # fmt: skip
 
     def _source(self) -> ReplaySource:
-        return TopicSource(self._settings.kafka, self._pipeline.source, rate=self._request.rate)
+        topic, archive = self._pipeline.source, self._request.archive
+        if archive is not None:
+            return ArchiveSource(archive.resolve(), topic)
+        return TopicSource(self._settings.kafka, topic, rate=self._request.rate)
 
     async def _plan(self, source: ReplaySource) -> ReplayPlan:
         r = self._request

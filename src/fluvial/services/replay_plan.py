@@ -127,6 +127,8 @@ def plan_replay(
         found = source.since[p]
         start = first if why else end if found is None else max(found[0], first)
         stretches[p] = (min(start, end), end)
+    if request.archive is not None:
+        notes.append(f"read from the archive in {request.archive}: what came after its end does not count")
     if request.across_partitions:
         notes.append(
             "partitions are folded together, one after the other, a key's events of all of them into one state"
