@@ -18,7 +18,8 @@ HEAD = f"""{NOTE}
 # Commands
 
 `fluvial COMMAND --help` says the same. Data go to stdout, progress and logs to stderr. Exit codes: 0 done; 1 failed
-(or, with `init` and `status`, something is not as it should be); 2 called wrongly; 130 ended by Ctrl-C.
+(or, with `init`, `status` and `audit`, something is not as it should be); 2 called wrongly (or, with `audit`, nothing could
+be checked); 130 ended by Ctrl-C.
 """
 METAVARS = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}
 
