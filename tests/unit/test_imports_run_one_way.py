@@ -13,7 +13,18 @@ LAYERS = (
     ("producers", "stream_apps", "sinks"),
     ("oracle",),
     ("schemas",),
-    ("archive", "transport", "cluster", "query", "query_reader", "plot", "tabular", "cassandra", "arrow_cells"),
+    (
+        "archive",
+        "client",
+        "transport",
+        "cluster",
+        "query",
+        "query_reader",
+        "plot",
+        "tabular",
+        "cassandra",
+        "arrow_cells",
+    ),
     ("records", "errors", "failpoints", "settings", "metrics", "logs", "instants", "compiling", "caches"),
 )
 FOLDERS = {"producers", "stream_apps", "sinks", "schemas"}
