@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fluvial.archive.cells import MAX_BYTES, RECORD, to_arrow
-from fluvial.archive.files import NOTHING, RECORDS, Footer, check_chain, opened, verify
+from fluvial.archive.cells import MAX_BYTES
+from fluvial.archive.files import NOTHING, Footer, check_chain, opened, verify
 from fluvial.archive.layout import (
     UNFINISHED_PREFIX,
     ArchiveError,
@@ -21,6 +21,7 @@ from fluvial.archive.layout import (
     file_name,
     partition_folder,
 )
+from fluvial.archive.rows import RAW, Rows
 from fluvial.records import Mask, RecordColumns
 
 FILE_BYTES = 256 << 20
@@ -74,12 +75,19 @@ class PartitionWriter:
     """
 
     def __init__(
-        self, directory: Path, topic: str, partition: int, *, topic_id: str = "", file_bytes: int = FILE_BYTES
+        self,
+        directory: Path,
+        topic: str,
+        partition: int,
+        *,
+        topic_id: str = "",
+        rows: Rows = RAW,
+        file_bytes: int = FILE_BYTES,
     ) -> None:
         """Find where the archive ends, and remove what was left unfinished.
 
-        ``topic_id`` is Kafka's; empty means that it is not known. ``file_bytes`` is about how much is in a file,
-        before compression.
+        ``topic_id`` is Kafka's; empty means that it is not known. ``rows`` is what is written of records.
+        ``file_bytes`` is about how much is in a file, before compression.
 
         Raises:
             ArchiveError: its files do not follow each other, the last one is damaged, or they are of another topic of
@@ -88,6 +96,7 @@ class PartitionWriter:
         self.topic = topic
         self.partition = partition
         self._topic_id = topic_id
+        self._rows = rows
         self.next_offset: int | None = None
         self._folder = partition_folder(directory, topic, partition)
         self._file_bytes = file_bytes
@@ -106,6 +115,11 @@ class PartitionWriter:
                     f"{self._folder} is of an earlier topic {topic}, which was deleted: the ids are {footer.topic_id} "
                     f"and {topic_id}",
                     hint="archive the new topic into another directory",
+                )
+            if footer.content != rows.content:
+                raise ArchiveError(
+                    f"{self._folder} holds {footer.content}, not {rows.content}",
+                    hint="give raw records and decoded events a directory each",
                 )
             self.next_offset = self._follows = files[-1].next
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -127,7 +141,7 @@ class PartitionWriter:
         if self._open is None:
             self._open = self._begin_file(first)
         for rows in _pieces(records):
-            batch = to_arrow(_rows(records, rows), log_append[rows])
+            batch = self._rows.make(_rows(records, rows), log_append[rows])
             self._open.rows += batch.num_rows
             self._open.bytes += batch.nbytes
             self._waiting.append(batch)
@@ -150,7 +164,7 @@ class PartitionWriter:
         assert after is not None
         self._write_group(done.parquet)
         footer = Footer(
-            RECORDS, self.topic, self._topic_id, self.partition, done.first, after, self._follows, done.rows
+            self._rows.content, self.topic, self._topic_id, self.partition, done.first, after, self._follows, done.rows
         )
         done.parquet.add_key_value_metadata(footer.metadata())
         done.parquet.close()
@@ -175,10 +189,10 @@ class PartitionWriter:
         file = _Summed(path)
         parquet = pq.ParquetWriter(
             pa.PythonFile(file, "w"),
-            RECORD,
+            self._rows.schema,
             compression="zstd",
             compression_level=1,
-            use_dictionary=["key", "timestamp_type", "headers.list.element.key"],
+            use_dictionary=list(self._rows.repeated),
             column_encoding={"offset": "DELTA_BINARY_PACKED", "timestamp": "DELTA_BINARY_PACKED"},
             write_statistics=["offset", "timestamp"],
             write_page_checksum=True,
@@ -187,7 +201,7 @@ class PartitionWriter:
 
     def _write_group(self, parquet: pq.ParquetWriter) -> None:
         if self._waiting:
-            parquet.write_table(pa.Table.from_batches(self._waiting, RECORD))
+            parquet.write_table(pa.Table.from_batches(self._waiting, self._rows.schema))
         self._waiting, self._waiting_bytes = [], 0
 
 

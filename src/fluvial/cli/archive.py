@@ -17,6 +17,9 @@ def archive(
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on with what is published, until Ctrl-C or SIGTERM.")
     ] = False,
+    decoded: Annotated[
+        bool, typer.Option("--decoded", help="Write events as typed columns instead, for analysis; not to be replayed.")
+    ] = False,
     file_mb: Annotated[
         int, typer.Option(min=1, help="Finish a file with so many megabytes, before compression.")
     ] = 256,
@@ -40,19 +43,24 @@ def archive(
 
     from fluvial.cli.console import columns, progress
     from fluvial.cli.settings import settings_for
+    from fluvial.schemas.registry import Registry
+    from fluvial.services.archived_events import event_rows
     from fluvial.services.archiving import Archiver, Rolling
+    from fluvial.services.declared import load_catalog
     from fluvial.services.stopping import asked_to_stop
     from fluvial.transport.available import FromAvailable
 
     settings = settings_for({})
+    catalog = load_catalog(settings.worker) if decoded else None
     begun = time.monotonic()
 
     async def run() -> Archiver:
-        with progress() as report, asked_to_stop() as stop:
+        with Registry(settings.registry) as registry, progress() as report, asked_to_stop() as stop:
             archiver = Archiver(
                 settings.kafka,
                 topics,
                 to,
+                rows={t: event_rows(catalog.schema_of(t), registry) for t in topics} if catalog else {},
                 from_available=FromAvailable(from_available or ()),
                 rolling=Rolling(file_mb << 20, file_seconds),
                 report=report,

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 
 from fluvial.archive.layout import ArchiveError, ArchiveFile
 from fluvial.archive.lock import archiving
+from fluvial.archive.rows import RAW, Rows
 from fluvial.archive.writer import FILE_BYTES, PartitionWriter
 from fluvial.cluster.progress import Report, Step, silent
 from fluvial.errors import TransportError
@@ -58,13 +59,15 @@ class Archiver:
         topics: Sequence[str],
         directory: Path,
         *,
+        rows: Mapping[str, Rows] | None = None,
         from_available: FromAvailable | None = None,
         rolling: Rolling | None = None,
         report: Report = silent,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Prepare; nothing connects before `run`."""
+        """Prepare; nothing connects before `run`. ``rows`` says what is written of a topic's records, if not they themselves."""
         self._kafka = kafka
+        self._rows = rows or {}
         self._directory = directory
         self._from_available = from_available or FromAvailable()
         self._rolling = rolling or Rolling()
@@ -109,7 +112,12 @@ class Archiver:
 
     def _new_writer(self, topic: str, partition: int, topic_id: str) -> PartitionWriter:
         return PartitionWriter(
-            self._directory, topic, partition, topic_id=topic_id, file_bytes=self._rolling.file_bytes
+            self._directory,
+            topic,
+            partition,
+            topic_id=topic_id,
+            rows=self._rows.get(topic, RAW),
+            file_bytes=self._rolling.file_bytes,
         )
 
     async def _begin(self, reader: LogReader) -> None:
