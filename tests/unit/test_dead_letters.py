@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fluvial.records import RowError
 from fluvial.schemas.dead_letters import ROOM_BYTES, dead_letters
-from fluvial.services.dead_letter_check import records_of
+from fluvial.services.dead_letter_check import LEFT_OUT, records_of
 from fluvial.services.dead_letter_log import mark_value, parse_mark
 from fluvial.services.dead_letter_redrive import Outcome, Rules, paced, sendable
 from fluvial.services.dead_letter_topics import Facts
@@ -161,7 +161,7 @@ def test_what_was_redriven_often_enough_is_left() -> None:
 def test_what_was_not_copied_is_never_sent() -> None:
     outcome = Outcome()
     assert list(sendable([letter(payload=None, left_out=5_000_000)], Rules(1, None), outcome, 10)) == []
-    assert list(outcome.failing.values()) == [1]
+    assert list(outcome.failing.values()) == [(1, LEFT_OUT)]
 
 
 def test_batches_are_of_one_topic_and_bounded_in_number_and_bytes() -> None:

@@ -167,7 +167,7 @@ def redrive(
         if dry_run or not plan.handled:
             raise typer.Exit(0 if dry_run or not plan.left else 1)
         if not yes:
-            typer.confirm(f"Send {plan.handled:,} records again?", abort=True, err=True)
+            typer.confirm(f"Send {_counted(plan.handled, 'record')} again?", abort=True, err=True)
         size = max(1, min(BATCH, int(rate))) if rate else BATCH
         outcome = Outcome()
         with Handling(settings.kafka) as handling:
@@ -177,7 +177,7 @@ def redrive(
                 refused = handling.redrive(batch)
                 outcome.refused |= refused
                 outcome.handled += len(batch) - len(refused)
-    typer.echo(f"{outcome.handled:,} records sent again.")
+    typer.echo(f"{_counted(outcome.handled, 'record')} sent again.")
     for place, why in outcome.refused.items():
         typer.echo(f"left: {place}: Kafka does not take it: {why}", err=True)
     if outcome.left:
@@ -212,16 +212,19 @@ def discard(
         ends: dict[tuple[str, int], int] = {}
         count = sum(1 for _ in pending(log, asked, wanted, seen=ends))
         if not count or dry_run:
-            typer.echo(f"{count:,} open dead letters would be discarded." if count else "Nothing to discard.", err=True)
+            typer.echo(
+                f"{_counted(count, 'open dead letter')} would be discarded." if count else "Nothing to discard.",
+                err=True,
+            )
             return
         if not yes:
-            typer.confirm(f"Discard {count:,} dead letters?", abort=True, err=True)
+            typer.confirm(f"Discard {_counted(count, 'dead letter')}?", abort=True, err=True)
         done = 0
         with Handling(settings.kafka) as handling:
             for batch in in_batches(pending(log, asked, wanted, upto=ends), BATCH):
                 handling.discard(batch, reason)
                 done += len(batch)
-    typer.echo(f"{done:,} dead letters discarded.")
+    typer.echo(f"{_counted(done, 'dead letter')} discarded.")
 
 
 def _opened() -> "tuple[Settings, Registry, DeadLetterLog]":
@@ -292,17 +295,21 @@ def _chosen(wanted: "Wanted", topics: list[str] | None, everything: bool) -> "Wa
 
 
 def _tell_plan(plan: "Outcome", max_attempts: int) -> None:
-    typer.echo(f"{plan.meant:,} open dead letters are meant; {plan.handled:,} can be sent again.", err=True)
+    typer.echo(f"{_counted(plan.meant, 'open dead letter')}: {plan.handled:,} can be sent again.", err=True)
     if plan.exhausted:
-        told = f"{plan.exhausted:,} were redriven {max_attempts} time{'s' * (max_attempts > 1)} and failed again"
-        typer.echo(f"left: {told}; --max-attempts {max_attempts + 1} tries them once more.", err=True)
-    for reason, count in sorted(plan.failing.items(), key=lambda item: -item[1])[:10]:
+        told = f"left: {plan.exhausted:,} failed again when redriven"
+        typer.echo(f"{told}; --max-attempts {max_attempts + 1} tries once more.", err=True)
+    for count, reason in sorted(plan.failing.values(), reverse=True):
         typer.echo(f"left: {count:,} would fail again: {reason}", err=True)
     if plan.failing:
         typer.echo("Mend the cause first, or discard them.", err=True)
 
 
+def _counted(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
 def _tell_unreadable(log: "DeadLetterLog") -> None:
     if log.unreadable:
-        told = f"{log.unreadable:,} records of the dead-letter topics cannot be read as such"
-        typer.echo(f"{told}, the first is {log.first_unreadable}", err=True)
+        told = f"{_counted(log.unreadable, 'record')} of the dead-letter topics cannot be read as such"
+        typer.echo(f"{told}; the first is {log.first_unreadable}", err=True)

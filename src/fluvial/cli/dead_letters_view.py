@@ -44,7 +44,7 @@ def list_as_text(summary: "Summary", repeats: int, *, by_partition: bool) -> Non
     if newest and len(newest) < summary.records:
         typer.echo(f"\nThe newest {len(newest):,} of {summary.records:,}; --limit shows more.", err=True)
     if repeats:
-        typer.echo(f"{repeats:,} repeats (a record set aside again) are not counted.", err=True)
+        typer.echo(f"Not counted: {repeats:,} repeats, of records that were set aside again.", err=True)
 
 
 def list_as_json(summary: "Summary") -> None:

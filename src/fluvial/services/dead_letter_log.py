@@ -13,6 +13,7 @@ from fluvial.schemas.avro import DatumReader, load_schema
 from fluvial.schemas.catalog import DEAD_LETTER
 from fluvial.schemas.registry import Registry
 from fluvial.schemas.topics import HANDLED_TOPIC
+from fluvial.services.dead_letter_topics import QUIET
 from fluvial.services.dead_letters import SUFFIX, DeadLetterError, Letter, Mark, Place, place_of_key
 from fluvial.settings import KafkaSettings
 from fluvial.transport.connection import librdkafka_config
@@ -38,7 +39,7 @@ class DeadLetterLog:
             DeadLetterError: Kafka does not answer, or a topic has no dead-letter topic.
         """
         try:
-            known = AdminClient(librdkafka_config(self._kafka)).list_topics(timeout=SILENCE_SECONDS).topics
+            known = AdminClient(librdkafka_config(self._kafka) | QUIET).list_topics(timeout=SILENCE_SECONDS).topics
         except KafkaException as e:
             told = f"cannot reach Kafka at {self._kafka.brokers}: {e.args[0].str()}"
             raise DeadLetterError(told, hint="is it up? `fluvial status`") from None
@@ -76,7 +77,7 @@ class DeadLetterLog:
             DeadLetterError: Kafka does not answer.
         """
         found: dict[Place, Mark] = {}
-        known = AdminClient(librdkafka_config(self._kafka)).list_topics(timeout=SILENCE_SECONDS).topics
+        known = AdminClient(librdkafka_config(self._kafka) | QUIET).list_topics(timeout=SILENCE_SECONDS).topics
         if HANDLED_TOPIC not in known:
             return found
         for m in read_to_end(self._kafka, HANDLED_TOPIC, len(known[HANDLED_TOPIC].partitions)):

@@ -17,7 +17,7 @@ from fluvial import failpoints
 from fluvial.schemas.topics import HANDLED_TOPIC
 from fluvial.services.dead_letter_check import LEFT_OUT, Check
 from fluvial.services.dead_letter_log import Bounds, DeadLetterLog, mark_value
-from fluvial.services.dead_letter_topics import TopicFacts
+from fluvial.services.dead_letter_topics import QUIET, TopicFacts
 from fluvial.services.dead_letters import (
     DeadLetterError,
     Distinct,
@@ -47,19 +47,20 @@ OPEN: frozenset[str] = frozenset({"open", "failed again"})
 class Outcome:
     """What a redrive or discard did (or would do). Each dead letter that is meant counts once.
 
-    ``failing`` are left because they would fail again, with the reasons and how many have each; ``exhausted`` because
-    they have been redriven often enough; ``refused`` (place: why) because Kafka does not take them.
+    ``failing`` are left because they would fail again: by stage and error, how many and an example of the reason;
+    ``exhausted`` because they have been redriven often enough; ``refused`` (place: why) because Kafka does not take
+    them.
     """
 
     handled: int = 0
     exhausted: int = 0
-    failing: dict[str, int] = field(default_factory=dict)
+    failing: dict[str, tuple[int, str]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
 
     @property
     def left(self) -> int:
         """How many stay as they were."""
-        return self.exhausted + sum(self.failing.values()) + len(self.refused)
+        return self.exhausted + sum(count for count, _ in self.failing.values()) + len(self.refused)
 
     @property
     def meant(self) -> int:
@@ -124,7 +125,9 @@ def sendable(letters: Iterable[Letter], rules: Rules, outcome: Outcome, size: in
     for batch in in_batches(young(), size):
         reasons = rules.check.failures(batch) if rules.check else [_no_payload(x) for x in batch]
         for reason in filter(None, reasons):
-            outcome.failing[reason] = outcome.failing.get(reason, 0) + 1
+            error = reason.partition(":")[0]
+            count, example = outcome.failing.get(error, (0, reason))
+            outcome.failing[error] = count + 1, example
         good = [x for x, reason in zip(batch, reasons, strict=True) if reason is None]
         if good:
             yield good
@@ -144,15 +147,14 @@ class Handling:
         self._now_ms = now_ms
         self._failed: KafkaError | None = None
         self._facts = TopicFacts(kafka)
-        self._admin = AdminClient(librdkafka_config(kafka))
-        config = librdkafka_config(kafka) | {
+        self._admin = AdminClient(librdkafka_config(kafka) | QUIET)
+        config = librdkafka_config(kafka) | QUIET | {
             "transactional.id": TRANSACTIONAL_ID,
             "transaction.timeout.ms": int(TRANSACTION_SECONDS * 1000),
             "partitioner": "murmur2_random",
             "compression.type": "lz4",
             "message.max.bytes": MAX_RECORD_BYTES,
             "linger.ms": 5,
-            "log_level": 4,
         }
         self._producer = Producer(config, logger=log)
 

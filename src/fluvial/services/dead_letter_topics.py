@@ -11,6 +11,8 @@ from fluvial.settings import KafkaSettings
 from fluvial.transport.connection import librdkafka_config
 
 TIMEOUT_SECONDS = 30.0
+# For clients of commands: warnings and worse only.
+QUIET = {"log_level": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class TopicFacts:
     """Asks Kafka for the facts of topics, once each. Blocking."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
-        self._admin = AdminClient(librdkafka_config(kafka))
+        self._admin = AdminClient(librdkafka_config(kafka) | QUIET)
         self._known: dict[str, Facts] = {}
 
     def of(self, topic: str) -> Facts:
