@@ -11,7 +11,7 @@ from fluvial.oracle.oracle import run
 from fluvial.oracle.recompute import Recompute, Span, every_key
 from fluvial.oracle.records import Row
 from fluvial.oracle.sample import Sample
-from fluvial.schemas.declarations import Session
+from fluvial.schemas.declarations import Pipeline, Session, Table, Tumbling
 from support.logs import Log, logs
 
 STAMPED = ("count", "duplicates", "final", "source_offset")
@@ -138,7 +138,6 @@ def test_a_span_keeps_the_windows_that_start_in_it(log: Log) -> None:
 
 def one_final_row() -> tuple[Log, Row]:
     from fluvial.oracle.records import Record
-    from fluvial.schemas.declarations import Pipeline, Table, Tumbling
     from support.logs import FIELDS
 
     pipeline = Pipeline(
@@ -238,3 +237,10 @@ def test_what_a_replay_wrote_is_compared_by_the_rule_that_it_followed() -> None:
         "equal": 1,
         "not expected": 1,
     }
+
+
+def test_an_event_has_to_be_valid_for_every_pipeline_that_the_worker_runs_on_the_topic() -> None:
+    log, _ = one_final_row()
+    other = replace(log.pipeline, value="value", aggregates=("sum",), table=Table("sums", ("device",)))
+    assert recompute(log).result.ledger.aggregated == 2
+    assert recompute(log, beside=[other]).result.ledger.dead_lettered == 2

@@ -144,7 +144,7 @@ class Oracle:
             self._dead_letter("invalid")
             return
         t = event[self.pipeline.event_time]
-        if t > record.timestamp + self.max_ahead_ms:
+        if not self.rekeyed and t > record.timestamp + self.max_ahead_ms:
             self._dead_letter("ahead")
             return
         if not self.rekeyed:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fluvial.oracle.oracle import Key, OpenWindow, Oracle
-from fluvial.oracle.records import Event, Row
-from fluvial.oracle.windows import Instant, covering
+from fluvial.oracle.records import Event, Record, Row
+from fluvial.oracle.windows import Instant, covering, is_valid
 from fluvial.schemas.declarations import Hopping, Pipeline, Session, Tumbling
 
 Values = tuple[Any, ...]
@@ -48,12 +48,18 @@ class Recompute(Oracle):
         wants: Callable[[Values], bool] = every_key,
         span: Span = Span(),
         replayed: Sequence[Span] = (),
+        beside: Sequence[Pipeline] = (),
     ) -> None:
-        """Begin before the first record; windows in ``replayed`` can be asked for with their late events."""
+        """Begin before the first record.
+
+        Windows in ``replayed`` can be asked for with their late events. ``beside`` are the other pipelines that the
+        worker runs on the topic: an event has to be valid for all (R2).
+        """
         super().__init__(pipeline, upstream_partitions, max_ahead_ms, generation, partition)
         self._wants = wants
         self._span = span
         self._replayed = replayed
+        self._beside = beside
         self._members: dict[Values, dict[int, list[Member]]] = {}
         self.columns: tuple[str, ...] = ()
         self.finals: dict[Values, dict[int, tuple[Any, ...]]] = {}
@@ -89,6 +95,13 @@ class Recompute(Oracle):
             if identity is not None:
                 made.identities.add(identity)
         return self.row(values, made, final=True, offset=offset) if made.events else None
+
+    def _event(self, record: Record) -> None:
+        assert record.event is not None
+        if all(is_valid(p, record.event) for p in self._beside):
+            super()._event(record)
+        else:
+            self._dead_letter("invalid")
 
     def _event_of_windows(self, key: Key, t: int, event: Event, aligned: Tumbling | Hopping) -> None:
         if self._replayed:

@@ -42,7 +42,8 @@ class Recomputed:
 class SourceRecompute:
     """Recomputes several pipelines of one topic together: every record is read and decoded once.
 
-    ``replayed`` are, by pipeline, the ranges whose late events are kept.
+    ``replayed`` are, by pipeline, the ranges whose late events are kept; ``beside`` all pipelines that the worker runs on
+    the topic.
     """
 
     topic: str
@@ -53,6 +54,7 @@ class SourceRecompute:
     generation: int
     asked: Asked
     replayed: Mapping[str, Sequence[Span]] = field(default_factory=dict)
+    beside: Sequence[Pipeline] = ()
     samples: dict[str, Sample] = field(default_factory=dict)
     parts: dict[str, list[Recompute]] = field(default_factory=dict)
     first_ms: dict[int, int] = field(default_factory=dict)
@@ -109,6 +111,7 @@ class SourceRecompute:
             wants=self.samples[p.name].admits if p.name in self.samples else every_key,
             span=self.asked.span,
             replayed=self.replayed.get(p.name, ()),
+            beside=[other for other in self.beside if other.name != p.name],
         )
         self.parts[p.name].append(part)
         return part

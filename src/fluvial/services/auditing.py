@@ -222,6 +222,7 @@ class Auditor:
                 worker.generation,
                 asked,
                 {name: [_span(r) for r in some if r.lateness == "unlimited"] for name, some in replays.items()},
+                [p for p in chosen(self._catalog.pipelines, worker.pipelines) if p.source == topic],
             )
             for (name, partition), until in sorted(covered.items()):
                 if name == topic:
