@@ -2,6 +2,8 @@
 
 import asyncio
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from fluvial.cluster import ClusterSpec, LocalCluster
 from fluvial.records import Spans
 from fluvial.transport.publisher import Publisher
+from support import ask_positions
 from support.batch_worker import exit_status, log_of, worker
 from support.transport import app_for, committed, eventually, fresh_topic, group_id, produce, running
 
@@ -103,3 +106,16 @@ async def test_what_is_published_during_an_outage_is_acknowledged_after_it_once(
         async with running(app):
             await eventually(lambda: len(seen) >= 21 * n)
         assert seen == list(range(21 * n))
+
+
+async def test_who_asks_how_far_a_group_is_survives_a_coordinator_that_starts(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    kafka, stop = cluster.settings.kafka, tmp_path / "stop"
+    with fresh_topic(kafka) as name:
+        command = [sys.executable, ask_positions.__file__, kafka.brokers, group_id(), name, str(stop)]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as asking:  # noqa: ASYNC220 -- it returns at once
+            await outage(cluster, 1)
+            await asyncio.sleep(3)
+            stop.touch()
+            assert await asyncio.to_thread(asking.wait, 60) == 0

@@ -4,11 +4,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from fluvial.errors import TransportError
 from fluvial.settings import KafkaSettings
+from fluvial.transport.committed import CommittedOffsets
 from fluvial.transport.connection import librdkafka_config
 
 TIMEOUT_SECONDS = 30.0
@@ -44,7 +45,9 @@ class GroupProgress:
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._admin = AdminClient(librdkafka_config(kafka))
+        self._kafka = kafka
         self._brokers = kafka.brokers
+        self._committed: dict[str, CommittedOffsets] = {}
 
     def positions(self, group: str, topics: Iterable[str]) -> list[Position]:
         """Return the group's position in every partition of the topics (missing topics are left out).
@@ -71,11 +74,11 @@ class GroupProgress:
         if not tps:
             return []
         first, last = self._offsets(tps, OffsetSpec.earliest()), self._offsets(tps, OffsetSpec.latest())
-        request = [ConsumerGroupTopicPartitions(group, [TopicPartition(tp.topic, tp.partition) for tp in tps])]
-        answer = self._admin.list_consumer_group_offsets(request, request_timeout=TIMEOUT_SECONDS)[group].result()
-        committed = {(x.topic, x.partition): x.offset for x in answer.topic_partitions}
         places = [(tp.topic, tp.partition) for tp in tps]
-        return [Position(*at, max(committed.get(at, -1), -1), first[at], last[at]) for at in places]
+        if group not in self._committed:
+            self._committed[group] = CommittedOffsets(self._kafka, group)
+        committed = self._committed[group].of(places, TIMEOUT_SECONDS)
+        return [Position(*at, committed.get(at, -1), first[at], last[at]) for at in places]
 
     def _offsets(self, tps: list[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
         futures = self._admin.list_offsets(dict.fromkeys(tps, spec), request_timeout=TIMEOUT_SECONDS)

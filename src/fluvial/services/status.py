@@ -131,7 +131,7 @@ def kafka_status(settings: KafkaSettings) -> KafkaStatus:
         places = [TopicPartition(name, p) for name, t in topics.items() for p in t.partitions]
         begins = _offsets(admin, places, OffsetSpec.earliest())
         ends = _offsets(admin, places, OffsetSpec.latest())
-        groups = _groups(admin, begins, ends)
+        groups = _groups(settings, admin, begins, ends)
     except KafkaException as e:
         raise FluvialError(f"Kafka at {settings.brokers} does not answer: {e.args[0].str()}") from None
     brokers = tuple(f"{b.host}:{b.port}" for _, b in sorted(metadata.brokers.items()))
@@ -195,20 +195,19 @@ def _topic(name: str, topic: Any, begins: dict[Any, int], ends: dict[Any, int]) 
     )
 
 
-def _groups(admin: Any, begins: dict[Any, int], ends: dict[Any, int]) -> tuple[GroupStatus, ...]:
-    from confluent_kafka import ConsumerGroupTopicPartitions
+def _groups(
+    settings: KafkaSettings, admin: Any, begins: dict[Any, int], ends: dict[Any, int]
+) -> tuple[GroupStatus, ...]:
+    from fluvial.transport.committed import CommittedOffsets
 
     listed = admin.list_consumer_groups(request_timeout=TIMEOUT_SECONDS).result().valid
     found = []
     for group in sorted(listed, key=lambda g: str(g.group_id)):
-        request = [ConsumerGroupTopicPartitions(group.group_id)]
-        answer = admin.list_consumer_group_offsets(request, request_timeout=TIMEOUT_SECONDS)[group.group_id].result()
+        committed = CommittedOffsets(settings, group.group_id)
         lags: dict[str, int] = {}
-        for place in answer.topic_partitions:
-            at = (place.topic, place.partition)
-            if at in ends:
-                begun = max(place.offset, begins[at])
-                lags[place.topic] = lags.get(place.topic, 0) + max(0, ends[at] - begun)
+        for at, offset in committed.of(ends, TIMEOUT_SECONDS).items():
+            lags[at[0]] = lags.get(at[0], 0) + max(0, ends[at] - max(offset, begins[at]))
+        committed.close()
         found += [
             GroupStatus(group.group_id, group.state.name.lower(), topic, lag) for topic, lag in sorted(lags.items())
         ]

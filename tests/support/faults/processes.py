@@ -77,25 +77,25 @@ class Processes:
         process = self.members[name].process
         return process is not None and process.poll() is None
 
-    def stop(self, name: str) -> None:
-        """SIGTERM a process and wait for its end in order; anything but status 0 is a violation."""
+    def stop(self, name: str, number: signal.Signals = signal.SIGTERM) -> None:
+        """Ask a process to stop and wait for its end in order; anything but status 0 is a violation."""
         with self._lock:
             m = self.members[name]
             m.stopped = True
             process = m.process
         if process is None or process.poll() is not None:
             return
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         process.send_signal(signal.SIGCONT)
         try:
             status = process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            self.violations.append(f"I6: {name} did not stop within {STOP_SECONDS:.0f} s of SIGTERM")
+            self.violations.append(f"I6: {name} did not stop within {STOP_SECONDS:.0f} s of {number.name}")
             return
         if status != 0:
-            self.violations.append(f"I6: {name} ended with status {status} on SIGTERM: {self.last_words(name)}")
+            self.violations.append(f"I6: {name} ended with status {status} on {number.name}: {self.last_words(name)}")
 
     def look(self, restart_seconds: float) -> None:
         """Note memory, report who ended, start again who was killed (or died) longer ago than that."""

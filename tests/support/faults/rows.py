@@ -11,7 +11,7 @@ from fluvial.transport.connection import librdkafka_config
 from support.faults.feeder import Feeder
 from support.faults.invariants import read_topic
 from support.faults.load import Chunk, Shape
-from support.faults.trial import Scenario, Trial
+from support.faults.trial import SESSION_SECONDS, Scenario, Trial
 
 CHECKPOINT_FAILPOINTS = (
     "checkpoint.amid-chunks",
@@ -57,7 +57,7 @@ def pause_past_the_session(t: Trial) -> None:
     name = t.rng.choice(t.workers)
     t.pause(name)
     t.expect_end(name)  # a fenced static member may end; it is started again then
-    t.wait(float(SESSION_SECONDS) + 3, float(SESSION_SECONDS) + 8)
+    t.wait(SESSION_SECONDS + 2.0, SESSION_SECONDS + 8.0)
     t.resume(name)
     t.wait(4.0, 6.0)
     if not t.processes.is_running(name):
@@ -86,7 +86,7 @@ def rebalance_storm(t: Trial) -> None:
             t.processes.signal(name, signal.SIGKILL)
             t.note(f"kill {name}")
         else:
-            t.stop(name)
+            t.leave(name)
 
 
 def freeze_cassandra(t: Trial) -> None:
@@ -181,14 +181,12 @@ def disturb_the_network(t: Trial) -> None:
             t.proxies[name].mend()
 
 
-SESSION_SECONDS = 45
-
 ROWS: dict[str, Scenario] = {
     "1": Scenario(1, "SIGKILL a worker at random moments", kill_workers),
     "1b": Scenario(1, "SIGKILL a worker between folding, publishing and acknowledging", die_where_it_matters),
     "2": Scenario(2, "SIGKILL between Cassandra's acknowledgement and the offset commit", kill_sink_before_commit),
     "3": Scenario(3, "SIGKILL in the middle of a checkpoint", die_in_a_checkpoint),
-    "4": Scenario(4, "SIGSTOP a worker past its session, then SIGCONT", pause_past_the_session, Shape(seconds=30.0)),
+    "4": Scenario(4, "SIGSTOP a worker past its session, then SIGCONT", pause_past_the_session, Shape(seconds=20.0)),
     "5": Scenario(5, "rolling restart with SIGTERM under load", rolling_restart, Shape(seconds=15.0)),
     "6": Scenario(6, "rebalance storm", rebalance_storm, Shape(seconds=20.0)),
     "14": Scenario(14, "Cassandra stands still for 20 s", freeze_cassandra, recovery_seconds=60.0),

@@ -33,7 +33,7 @@ from fluvial.errors import FluvialError
 from fluvial.schemas.avro import DatumWriter
 from fluvial.schemas.provision import init
 from fluvial.schemas.registry import Registry
-from fluvial.settings import Settings
+from fluvial.settings import KafkaSettings, Settings
 from fluvial.stream_apps.plan import plan_topics
 from fluvial.transport.connection import librdkafka_config
 from support.faults.declared import FILE, Declared, declare
@@ -44,6 +44,7 @@ from support.faults.processes import Member, Processes
 from support.faults.watch import Groups, VersionReader
 from support.proxy import Proxy
 
+SESSION_SECONDS = KafkaSettings().session_seconds
 RECOVERY_SECONDS = 30.0
 DRAIN_SECONDS = 150.0
 START_SECONDS = 300.0
@@ -151,9 +152,14 @@ class Trial:
         self.start(name, failpoints, **environment)
 
     def stop(self, name: str) -> None:
-        """SIGTERM a process and wait for its end."""
+        """SIGTERM a process, as who will start it again soon, and wait for its end."""
         self.note(f"stop {name}")
         self.processes.stop(name)
+
+    def leave(self, name: str) -> None:
+        """SIGINT a process: it leaves its group for good. Wait for its end."""
+        self.note(f"leave {name}")
+        self.processes.stop(name, signal.SIGINT)
 
     def start(self, name: str, failpoints: str = "", **environment: str) -> None:
         """Start a process that does not run."""
@@ -164,7 +170,7 @@ class Trial:
         self.processes.start(name, failpoints)
 
     def add_worker(self, name: str) -> None:
-        """Start one more worker, a passing member of the group: stop it with `stop`."""
+        """Start one more worker, a passing member of the group: end it with `leave`."""
         self.note(f"join {name}")
         self.processes.add(name, ("worker",), self._environment())
         self.processes.start(name)
@@ -261,9 +267,9 @@ class Trial:
         load = Load(self.rng, self.scenario.shape, s.kafka.partitions, writers[0], writers[1] if writers[1:] else None)
         self.feeder = Feeder(self.reached.kafka, list(load.chunks()))
         for name in self.workers:
-            self.processes.add(name, ("worker", "--instance-id", name), self._environment())
+            self.processes.add(name, ("worker",), self._environment())
         for name in self.sinks:
-            self.processes.add(name, ("sink", "--instance-id", name), self._environment())
+            self.processes.add(name, ("sink",), self._environment())
 
     def _sources(self) -> list[str]:
         return [self.declared.readings, *([self.declared.posts] if self.declared.posts else [])]
