@@ -3,21 +3,24 @@
 import contextlib
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
+from fluvial.cassandra import Purpose
 from fluvial.cluster import ClusterSpec, LocalCluster
 from fluvial.cluster.cassandra import HOSTS
+from fluvial.settings import Consistency
 from support.quorum.asking import KEYS, Asker, Rows, during, prepare_rows
 from support.quorum.brokers import within
 from support.quorum.report import SEED, Seen
 
-pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(1500)]
 
-LEVELS = ("ONE", "LOCAL_QUORUM", "ALL")
-NODES = (1, 2, 3)
+PURPOSES: tuple[Purpose, ...] = ("write", "read")
+LEVELS: tuple[Consistency, ...] = ("ONE", "LOCAL_QUORUM", "ALL")
 STALL_SECONDS = 3.0
+OLD, NEW = range(KEYS // 2), range(KEYS // 2, KEYS)
 
 
 @pytest.fixture(scope="module")
@@ -30,120 +33,85 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     own.wipe()
 
 
-@pytest.fixture
-def rows(cluster: LocalCluster) -> Iterator[Rows]:
-    """Rows on all three nodes, all of which run again after the trial."""
-    yield prepare_rows(cluster.settings.cassandra)
-    for node in NODES:
-        cluster.start_server(f"cassandra-{node}")
-
-
-@pytest.fixture
-def rng() -> random.Random:
-    """What a trial draws from."""
-    return random.Random(SEED)
-
-
 @contextlib.contextmanager
 def asked(rows: Rows) -> Iterator[list[Asker]]:
     """Write and read at every level at once."""
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(Asker(rows, purpose, level)) for purpose in ("write", "read") for level in LEVELS]  # type: ignore[arg-type]
+        yield [stack.enter_context(Asker(rows, purpose, level)) for purpose in PURPOSES for level in LEVELS]
 
 
-def finish(seen: Seen, rows: Rows, askers: list[Asker], told: dict[str, object]) -> None:
-    """Look for every acknowledged row at quorum, and write the trial down."""
-    writers = [a for a in askers if a.purpose == "write"]
-    missing = {a.level: rows.missing("LOCAL_QUORUM", [a.key(n) for n in a.journal.acknowledged]) for a in writers}
-    seen.events = sum(len(a.journal.acknowledged) for a in writers)
-    seen.violations += [f"I2: {n} acknowledged rows of {level} are missing" for level, n in missing.items() if n]
-    seen.seen = told | {"missing afterwards": missing}
-    seen.write()
-
-
-@pytest.mark.parametrize("away", [1, 2])
-def test_nodes_are_killed(cluster: LocalCluster, rows: Rows, rng: random.Random, away: int) -> None:
-    victims = rng.sample(NODES, away)
-    seen = Seen(11 + away, f"SIGKILL {away} of 3 nodes", SEED)
+def test_nodes_go_one_by_one_and_come_back(cluster: LocalCluster) -> None:
+    """One stands still, one is killed, a second one too, then the last; then they come back, one by one."""
+    rng = random.Random(SEED)
+    a, b, c = rng.sample((1, 2, 3), 3)
+    rows = prepare_rows(cluster.settings.cassandra)
+    times: dict[str, tuple[float, float]] = {}
     with asked(rows) as askers:
-        time.sleep(rng.uniform(3, 5))
-        begun = time.monotonic()
-        for node in victims:
-            cluster.kill(f"cassandra-{node}")
-            seen.faults.append(f"kill cassandra-{node}")
-        time.sleep(rng.uniform(12, 16))
-        ended = time.monotonic()
-        for node in victims:
-            cluster.start_server(f"cassandra-{node}")
-        time.sleep(12)  # the driver tries a node that was away again after at most 10 s
-    told = during(askers, begun, ended)
-    quorum: dict[str, object] = told["write at LOCAL_QUORUM"]  # type: ignore[assignment]
-    if away == 1 and float(str(quorum["longest_gap"])) > STALL_SECONDS:
-        seen.violations.append(f"I6: writes at LOCAL_QUORUM stalled: {quorum}")
-    if away == 2:
-        late = sum(
-            at > begun + 3 and at < ended for a in askers if a.level != "ONE" for at in a.journal.acknowledged.values()
-        )
-        seen.violations += [f"I2: {late} requests above ONE were acknowledged by one node of three"] if late else []
-    finish(seen, rows, askers, told)
+        time.sleep(3)
+        with timed(times, "all are there"):
+            time.sleep(rng.uniform(4, 6))
+        cluster.pause(f"cassandra-{a}")
+        with timed(times, "one stands still"):
+            time.sleep(20)
+        cluster.resume(f"cassandra-{a}")
+        time.sleep(12)  # the driver looks for a node that was away after at most 10 s
+        with timed(times, "one is killed"):
+            cluster.kill(f"cassandra-{a}")
+            time.sleep(rng.uniform(12, 15))
+        changed = rows.write("LOCAL_QUORUM", OLD, 1, [HOSTS[b - 1], HOSTS[c - 1]])
+        with timed(times, "two are killed"):
+            cluster.kill(f"cassandra-{b}")
+            time.sleep(rng.uniform(12, 15))
+        alone = rows.write("ONE", NEW, 1, [HOSTS[c - 1]])
+        cluster.kill(f"cassandra-{c}")
+    stages = {stage: during(askers, *span) for stage, span in times.items()}
+    _write(14, "SIGSTOP a node for 20 s", [f"pause cassandra-{a}"], askers, {s: stages[s] for s in list(stages)[:2]})
+    stalled = float(str(stages["one is killed"]["write at LOCAL_QUORUM"]["longest_gap"]))
+    violations = [f"I6: writes at LOCAL_QUORUM stalled for {stalled} s"] if stalled > STALL_SECONDS else []
+    _write(12, "SIGKILL 1 of 3 nodes", [f"kill cassandra-{a}"], askers, stages["one is killed"], violations)
+    begin, end = times["two are killed"]
+    late = sum(a.journal.acknowledged_between(begin + 2, end) for a in askers if a.level != "ONE")
+    violations = [f"I2: {late} requests above ONE were answered by one node of three"] if late else []
+    _write(13, "SIGKILL 2 of 3 nodes", [f"kill cassandra-{b}"], askers, stages["two are killed"], violations)
+
+    cluster.start_server(f"cassandra-{b}")
+    gone = rows.older_at(HOSTS[b - 1], "ONE", NEW, 1)
+    cluster.start_server(f"cassandra-{a}")
+    some, others = OLD[: len(OLD) // 2], OLD[len(OLD) // 2 :]  # a read at quorum repairs what it finds
+    older = rows.older_at(HOSTS[a - 1], "ONE", some, 1)
+    at_quorum = rows.older_at(HOSTS[a - 1], "LOCAL_QUORUM", others, 1)
+    cluster.start_server(f"cassandra-{c}")
+    back = time.monotonic()
+    within(300, lambda: rows.older_at(HOSTS[a - 1], "ONE", range(KEYS), 1) == 0 or None, 1.0)
+    healed = time.monotonic() - back
+    writers = [asker for asker in askers if asker.purpose == "write"]
+    missing = {w.level: rows.missing("LOCAL_QUORUM", [w.key(n) for n in w.journal.acknowledged]) for w in writers}
+    violations = [f"I2: {n} acknowledged rows of {level} are missing" for level, n in missing.items() if n]
+    violations += [f"I2: {at_quorum} older rows at quorum"] if at_quorum else []
+    seen = {
+        "changed at LOCAL_QUORUM while one was away": changed, "of 250, older there at ONE": older,
+        "of 250, older there at LOCAL_QUORUM": at_quorum, "acknowledged at ONE by the last": alone,
+        "of these not there while it was away": gone, "healed after": round(healed, 1), "missing afterwards": missing,
+    }  # fmt: skip
+    _write(13, "three nodes come back", [f"kill cassandra-{c}"], askers, seen, violations)
+    assert not violations
 
 
-def test_a_node_stands_still(cluster: LocalCluster, rows: Rows, rng: random.Random) -> None:
-    node = rng.choice(NODES)
-    seen = Seen(14, "SIGSTOP a node for 20 s", SEED, faults=[f"pause cassandra-{node}"])
-    with asked(rows) as askers:
-        time.sleep(rng.uniform(3, 5))
-        begun = time.monotonic()
-        cluster.pause(f"cassandra-{node}")
-        time.sleep(20)
-        cluster.resume(f"cassandra-{node}")
-        ended = time.monotonic()
-        time.sleep(12)
-    told = during(askers, begun, ended)
-    finish(seen, rows, askers, told)
+@contextlib.contextmanager
+def timed(times: dict[str, tuple[float, float]], stage: str) -> Iterator[None]:
+    """Note when a stage begins and ends."""
+    begin = time.monotonic()
+    yield
+    times[stage] = begin, time.monotonic()
 
 
-def test_a_node_that_was_away_answers_older_rows_at_one_and_not_at_quorum(
-    cluster: LocalCluster, rows: Rows, rng: random.Random
+def _write(
+    row: int,
+    title: str,
+    faults: list[str],
+    askers: list[Asker],
+    seen: Mapping[str, object],
+    violations: Sequence[str] = (),
 ) -> None:
-    node = rng.choice(NODES)
-    seen = Seen(12, "rows that change while a node is away", SEED, faults=[f"kill cassandra-{node}"])
-    cluster.kill(f"cassandra-{node}")
-    time.sleep(2)
-    acknowledged = rows.write("LOCAL_QUORUM", range(KEYS), 1)
-    cluster.start_server(f"cassandra-{node}")
-    begun, host = time.monotonic(), HOSTS[node - 1]
-    at_one = rows.older_at(host, "ONE", range(KEYS), 1)
-    # The same rows again, newest first: a read at quorum repairs what it finds.
-    hints = within(120, lambda: (time.monotonic() - begun) if rows.older_at(host, "ONE", range(KEYS), 1) == 0 else None)
-    at_quorum = rows.older_at(host, "LOCAL_QUORUM", range(KEYS), 1)
-    seen.events = acknowledged
-    seen.violations += [f"I2: {at_quorum} older rows at quorum"] if at_quorum else []
-    seen.seen = {"older at ONE": at_one, "older at LOCAL_QUORUM": at_quorum, "hints delivered after": round(hints, 1)}
-    seen.write()
-
-
-def test_a_row_acknowledged_at_one_is_away_with_the_only_node_that_has_it(
-    cluster: LocalCluster, rows: Rows, rng: random.Random
-) -> None:
-    node, *others = rng.sample(NODES, 3)
-    seen = Seen(13, "rows acknowledged at ONE by a node that then dies", SEED)
-    seen.faults = [f"kill cassandra-{n}" for n in (*others, node)]
-    for other in others:
-        cluster.kill(f"cassandra-{other}")
-    time.sleep(3)
-    acknowledged = rows.write("ONE", range(KEYS), 1)
-    cluster.kill(f"cassandra-{node}")
-    for other in others:
-        cluster.start_server(f"cassandra-{other}")
-    away = rows.older_at(HOSTS[others[0] - 1], "LOCAL_QUORUM", range(KEYS), 1)
-    cluster.start_server(f"cassandra-{node}")
-    begun, host = time.monotonic(), HOSTS[others[0] - 1]
-    back = within(120, lambda: (time.monotonic() - begun) if rows.older_at(host, "ONE", range(KEYS), 1) == 0 else None)
-    seen.events = acknowledged
-    seen.seen = {
-        "acknowledged at ONE": acknowledged,
-        "older at LOCAL_QUORUM": away,
-        "all there again after": round(back, 1),
-    }
-    seen.write()
+    events = sum(len(a.journal.acknowledged) for a in askers if a.purpose == "write")
+    Seen(row, title, SEED, events, faults=faults, violations=list(violations), seen=seen).record()

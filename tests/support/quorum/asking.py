@@ -122,7 +122,7 @@ class Asker:
     fluvial's own.
     """
 
-    def __init__(self, rows: Rows, purpose: Purpose, level: Consistency, *, rate: float = 50.0) -> None:
+    def __init__(self, rows: Rows, purpose: Purpose, level: Consistency, *, rate: float = 25.0) -> None:
         self._rows, self.purpose, self.level, self._rate = rows, purpose, level, rate
         self._settings = rows.cassandra.model_copy(update={"write_consistency": level, "read_consistency": level})
         self.journal = Journal()
@@ -180,9 +180,9 @@ class Asker:
             refused(e)
 
 
-def during(askers: Sequence[Asker], begin: float, end: float) -> dict[str, object]:
+def during(askers: Sequence[Asker], begin: float, end: float) -> dict[str, dict[str, object]]:
     """Return what each asker saw of the requests of a time."""
-    seen: dict[str, object] = {}
+    seen: dict[str, dict[str, object]] = {}
     for a in askers:
         j = a.journal
         asked = [n for n, at in j.sent.copy().items() if begin <= at < end]

@@ -18,8 +18,12 @@ class Seen(Outcome):
 
     seen: Mapping[str, object] = field(default_factory=dict)
 
+    def record(self) -> None:
+        """Add it to the record."""
+        report.append(self)
+        print(f"row {self.row}, {self.title}: {json.dumps(self.seen, ensure_ascii=False)}", flush=True)
+
     def write(self) -> None:
         """Add it to the record, and fail the test when an invariant was violated."""
-        report.append(self)
-        print(json.dumps(self.seen, ensure_ascii=False))
+        self.record()
         assert not self.violations, "\n".join(self.violations)
