@@ -62,7 +62,7 @@ class Processes:
             m.expected_end = bool(failpoints) and "=kill" in failpoints
             m.stopped, m.may_end, m.killed_at = False, False, None
 
-    def signal(self, name: str, number: signal.Signals) -> None:
+    def send(self, name: str, number: signal.Signals) -> None:
         """Signal a process that runs; a SIGKILL is expected to end it."""
         with self._lock:
             m = self.members[name]

@@ -83,7 +83,7 @@ def rebalance_storm(t: Trial) -> None:
         t.wait(4.0, 6.0)
         if t.rng.random() < 0.3:
             t.expect_end(name)
-            t.processes.signal(name, signal.SIGKILL)
+            t.processes.send(name, signal.SIGKILL)
             t.note(f"kill {name}")
         else:
             t.leave(name)

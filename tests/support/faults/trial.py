@@ -134,17 +134,17 @@ class Trial:
     def kill(self, name: str) -> None:
         """SIGKILL a process; it is started again after the trial's delay, and its recovery measured."""
         self.note(f"kill {name}")
-        self.processes.signal(name, signal.SIGKILL)
+        self.processes.send(name, signal.SIGKILL)
 
     def pause(self, name: str) -> None:
         """SIGSTOP a process."""
         self.note(f"pause {name}")
-        self.processes.signal(name, signal.SIGSTOP)
+        self.processes.send(name, signal.SIGSTOP)
 
     def resume(self, name: str) -> None:
         """SIGCONT a process."""
         self.note(f"resume {name}")
-        self.processes.signal(name, signal.SIGCONT)
+        self.processes.send(name, signal.SIGCONT)
 
     def restart(self, name: str, failpoints: str = "", **environment: str) -> None:
         """Stop a process in order and start it again, with failpoints (this time) and settings (from now on)."""
