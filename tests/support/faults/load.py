@@ -21,7 +21,10 @@ UNKNOWN_SCHEMA = 2_000_000_000
 
 @dataclass(frozen=True)
 class Shape:
-    """How much there is of what: ``events`` in all, published over about ``seconds``; the others are shares of one."""
+    """How much there is of what: ``events`` in all, published over about ``seconds``; the others are shares of one.
+
+    ``good`` is the share after which everything is poison.
+    """
 
     events: int = 6_000
     seconds: float = 8.0
@@ -33,6 +36,7 @@ class Shape:
     poison: float = 0.01
     ticks: float = 0.002
     times_sent: int = 1
+    good: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class Load:
         self._partitions = partitions
         self._readings = readings
         self._posts = posts
+        self._spoiled = False
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield everything in chunks of a tenth of a second, at last (mostly) the ticks that close all windows."""
@@ -71,6 +76,7 @@ class Load:
         sequences = [0] * s.keys
         for step in range(steps):
             now = BASE_MS + int(s.event_minutes * MINUTE_MS * (step + 1) / steps)
+            self._spoiled = step >= s.good * steps
             at = step / 10 if step >= AT_ONCE else 0.0
             topic, writer = self._readings
             records = [r for _ in range(readings_each) for r in self._reading(writer, now, sequences)]
@@ -134,7 +140,7 @@ class Load:
 
     def _sent(self, key: bytes, event: dict[str, Any], writer: DatumWriter, number: str) -> list[OutRecord]:
         rng, s = self._rng, self.shape
-        if rng.random() < s.poison:
+        if self._spoiled or rng.random() < s.poison:
             return [OutRecord(key, poison(rng, event, writer, number))]
         record = OutRecord(key, writer.write(event))
         return [record, record] if rng.random() < s.duplicates else [record]

@@ -194,7 +194,7 @@ ROWS: dict[str, Scenario] = {
     "18": Scenario(18, "damaged checkpoints", damage_checkpoints),
     "19": Scenario(19, "a quarter is poison", swallow_poison, Shape(poison=0.25)),
     "20": Scenario(
-        20, "all is poison", nothing_but_poison, Shape(poison=1.0, ticks=0.0), posts=0.0,
+        20, "all is poison", nothing_but_poison, Shape(good=0.4, ticks=0.0), posts=0.0,
         environment={"FLUVIAL_WORKER__DEAD_LETTER_RUN": "200"},
     ),
     "21": Scenario(21, "everything is sent three times, by several producers", publish_again, Shape(events=3000, times_sent=3)),
