@@ -100,9 +100,11 @@ class DatumReader:
     """
 
     def __init__(self, reader_schema: Any, schema_by_id: Callable[[int], Any]) -> None:
-        self._reader = fastavro.parse_schema(_plain(reader_schema))
+        self._plain = _plain(reader_schema)
+        self._reader = fastavro.parse_schema(self._plain)
         self._schema_by_id = schema_by_id
-        self._writers: dict[int, Any] = {}
+        # Writer's and reader's schema; None where they are the same, which is faster.
+        self._pairs: dict[int, tuple[Any, Any]] = {}
 
     def read(self, value: bytes) -> Any:
         """Return one framed record as Python data.
@@ -114,10 +116,11 @@ class DatumReader:
         if len(value) < 5 or value[0] != 0:
             raise SchemaError("a value without its 5-byte frame", hint="it was not written in Confluent's wire format")
         (schema_id,) = struct.unpack_from(">I", value, 1)
-        if schema_id not in self._writers:
-            self._writers[schema_id] = fastavro.parse_schema(_plain(self._schema_by_id(schema_id)))
+        if schema_id not in self._pairs:
+            plain = _plain(self._schema_by_id(schema_id))
+            self._pairs[schema_id] = fastavro.parse_schema(plain), None if plain == self._plain else self._reader
         try:
-            return fastavro.schemaless_reader(io.BytesIO(value[5:]), self._writers[schema_id], self._reader)
+            return fastavro.schemaless_reader(io.BytesIO(value[5:]), *self._pairs[schema_id])
         except Exception as e:  # fastavro raises whatever Python raised inside
             raise SchemaError(f"cannot read a record: {type(e).__name__}: {e}", hint="check its writer's schema") from e
 

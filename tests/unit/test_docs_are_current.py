@@ -29,7 +29,7 @@ def _generate() -> ModuleType:
 
 
 GENERATED = _generate().pages()
-GROUPS = [str(g.typer_instance.info.name) for g in build_app().registered_groups if g.typer_instance]
+GROUPS = [str(g.name or g.typer_instance.info.name) for g in build_app().registered_groups if g.typer_instance]
 COMMANDS = re.findall(r"^## fluvial (.+)$", (DOCS / "reference" / "cli.md").read_text(encoding="utf-8"), re.M)
 _CALL = re.compile(rf"(?:^\$ |`)fluvial ((?:(?:{'|'.join(GROUPS)}) )?[a-z-]+)([^\n`#|]*)", re.M)
 

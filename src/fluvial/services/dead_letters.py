@@ -57,7 +57,7 @@ class Letter:
     @property
     def attempts(self) -> int:
         """How often the record had been redriven when it failed."""
-        text = dict(self.headers).get(TIMES_HEADER) or b""
+        text = (dict(self.headers).get(TIMES_HEADER) if self.headers else None) or b""
         return int(text) if re.fullmatch(rb"[0-9]{1,9}", text) else 0
 
     @property
@@ -201,7 +201,8 @@ class Summary:
         group.first, group.last = min(group.first, p.timestamp), max(group.last, p.timestamp)
         group.partitions[p.partition] = group.partitions.get(p.partition, 0) + 1
         group.states[state] += 1
-        self._newest.append((letter, state))
+        if self._keep:
+            self._newest.append((letter, state))
         if len(self._newest) > 2 * self._keep + 1000:
             self._newest = self._cut()
 
