@@ -11,11 +11,7 @@ def choices(gaps: Sequence[Gap], newest_ms: Mapping[TP, int], generation: int) -
     """Return the ways to go on, as commands; ``newest_ms`` is the event time that each partition had come to."""
     anew = [g for g in gaps if not g.lost]
     if anew:
-        return (
-            "if the topic was deleted and created again its offsets start anew: read it under a higher generation, "
-            f"whose rows win: fluvial worker --generation {generation + 1} (and keep it in worker.generation); "
-            "if its log lost its end, restore it first"
-        )
+        return f"if it was created anew, {made_anew(generation)}; if its log lost its end, restore it first"
     accept = " ".join(f"--from-available {g.choice}" for g in gaps)
     spans = [_span(g, newest_ms.get(TP(g.topic, g.partition))) for g in gaps]
     return (
@@ -23,6 +19,14 @@ def choices(gaps: Sequence[Gap], newest_ms: Mapping[TP, int], generation: int) -
         f"windows that lack events then: {'; '.join(spans)}. "
         "2. If `fluvial archive` has them: do 1, then write those windows anew with fluvial replay PIPELINE --archive DIR "
         "--from … --to …. 3. Keep records longer than a worker may be away: the topic's retention.ms"
+    )
+
+
+def made_anew(generation: int) -> str:
+    """Return what to do about a topic that was deleted and created again."""
+    return (
+        "its offsets start anew: read it under a higher generation, whose rows win: "
+        f"fluvial worker --generation {generation + 1} (and keep it in worker.generation)"
     )
 
 

@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 from faust.types import TP
 
 from fluvial import failpoints
-from fluvial.errors import FluvialError
+from fluvial.errors import CheckpointError, FluvialError
 from fluvial.schemas.dead_letters import DeadLetterLimit
 from fluvial.schemas.decoder import Decoder
 from fluvial.schemas.sources import RegistryUnavailableError
 from fluvial.settings import KafkaSettings, WorkerSettings
 from fluvial.stream_apps import outputs
 from fluvial.stream_apps.checkpoints import CheckpointStore, Place
-from fluvial.stream_apps.gaps import choices
+from fluvial.stream_apps.gaps import choices, made_anew
 from fluvial.stream_apps.outputs import Columns, Records, Writers
 from fluvial.stream_apps.plan import TopicPlan
 from fluvial.stream_apps.stage import PartitionStage
@@ -197,6 +197,7 @@ class Worker:
         for tp in new:
             snapshot = found.pop(places[tp], None)
             if snapshot is not None:
+                self._check_identity(tp, snapshot)
                 missing = await self._in_thread(stages[tp].restore, snapshot)
                 for name in missing:
                     log.warning(
@@ -216,6 +217,14 @@ class Worker:
         self.assigned.set()
         needed = {tp: h.stage.required_offset for tp, h in self._held.items()}
         return {tp: Start(self._held[tp].stage.next_offset, at) for tp, at in needed.items() if at is not None}
+
+    def _check_identity(self, tp: TP, snapshot: Mapping[str, Any]) -> None:
+        was, now = snapshot.get("topic_id", ""), self.app.topic_ids.get(tp.topic, "")
+        if was and now and was != now:
+            raise CheckpointError(
+                f"topic {tp.topic} was deleted and created again since the checkpoint of its partition {tp.partition}",
+                hint=made_anew(self._settings.generation),
+            )
 
     async def _on_skipped(self, gap: Gap) -> None:
         held = self._held[TP(gap.topic, gap.partition)]
@@ -252,6 +261,7 @@ class Worker:
                     return
                 covers, since = held.stage.next_offset, time.perf_counter()
                 snapshot, more = await asyncio.to_thread(_timed, held.stage.state, room)
+                snapshot["topic_id"] = self.app.topic_ids.get(held.stage.plan.topic, "")
                 stalled = time.perf_counter() - since
                 covered = set(held.unfinished)
             if covered:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from fluvial.archive.layout import ArchiveError, ArchiveFile
@@ -17,18 +16,17 @@ from fluvial.archive.lock import archiving
 from fluvial.archive.rows import RAW, Rows
 from fluvial.archive.writer import FILE_BYTES, PartitionWriter
 from fluvial.cluster.progress import Report, Step, silent
-from fluvial.errors import TransportError
 from fluvial.services.partitions import partition_counts
 from fluvial.settings import KafkaSettings
 from fluvial.transport.available import FromAvailable, Gap
 from fluvial.transport.batches import FetchedBatch
 from fluvial.transport.connection import librdkafka_config
+from fluvial.transport.identity import topic_ids
 from fluvial.transport.reading import LogReader, Place, PositionGoneError
 
 R = TypeVar("R")
 
 POLL_SECONDS = 0.25
-ADMIN_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,8 @@ class Archiver:
             for topic in self.archived:
                 held.enter_context(archiving(self._directory, topic))
             counts = await asyncio.to_thread(partition_counts, self._kafka, set(self.archived))
-            ids = await asyncio.to_thread(_topic_ids, self._kafka, list(self.archived))
+            admin = AdminClient(librdkafka_config(self._kafka))
+            ids = await asyncio.to_thread(topic_ids, admin, list(self.archived))
             for topic, count in counts.items():
                 for p in range(count):
                     self._writers[topic, p] = await self._in_thread(self._new_writer, topic, p, ids.get(topic, ""))
@@ -209,16 +208,3 @@ class Archiver:
 
     async def _in_thread(self, call: Callable[..., R], *args: object) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._pool, call, *args)
-
-
-def _topic_ids(kafka: KafkaSettings, topics: list[str]) -> dict[str, str]:
-    admin = AdminClient(librdkafka_config(kafka))
-    found = admin.describe_topics(TopicCollection(topics), request_timeout=ADMIN_SECONDS)
-    try:
-        ids = {topic: future.result().topic_id for topic, future in found.items()}
-    except KafkaException as e:
-        raise TransportError(
-            f"Kafka at {kafka.brokers} does not describe its topics: {e.args[0].str()}",
-            hint="is it up? `fluvial status`",
-        ) from None
-    return {topic: str(i) for topic, i in ids.items() if i is not None}

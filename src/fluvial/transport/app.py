@@ -30,16 +30,15 @@ from pathlib import Path
 from typing import Any
 
 import faust
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 from faust.types import TP
 from yarl import URL
 
-from fluvial.errors import ProvisioningError, TransportError
+from fluvial.errors import TransportError
 from fluvial.settings import KafkaSettings
 from fluvial.transport.available import GapPolicy, Start
 from fluvial.transport.connection import bootstrap_servers, librdkafka_config, ssl_context
 from fluvial.transport.fetch import compile_kernels
+from fluvial.transport.identity import verify_topics
 from fluvial.transport.membership import AUTO, HeldName, names_folder
 from fluvial.transport.stream import AckOnResume, BatchesTopic, BatchSchema, FailStopAgent, StrictEvent, StrictTopic
 from fluvial.transport.watchdog import Watchdog
@@ -93,6 +92,8 @@ class BatchApp(faust.App):  # type: ignore[misc]
     #: Whether an orderly stop leaves the group. A static member that does not keeps its partitions for the session.
     leaves_group: bool = True
     instance_id: str | None = None
+    #: Kafka's ids of the topics that are read, once started: a topic that is created anew has another one.
+    topic_ids: Mapping[str, str] = {}
     _name: HeldName | None = None
     _excuses: int = 0
     _stopping: asyncio.Future[None] | None = None
@@ -165,32 +166,13 @@ class BatchApp(faust.App):  # type: ignore[misc]
         """
         agents = {name for agent in self.agents.values() for name in agent.get_topic_names()}
         expected = dict.fromkeys(agents) | {t.name: t.partitions for t in self.batch_topics}
-        await asyncio.to_thread(_verify_topics, self.admin_config, expected)
+        self.topic_ids = await asyncio.to_thread(verify_topics, self.admin_config, expected)
         await asyncio.to_thread(compile_kernels)
         if self.instance_id == AUTO:
             self._name = await asyncio.to_thread(HeldName, names_folder(self.conf.id))
         self.conf.consumer_group_instance_id = self._name.name if self._name else self.instance_id or None
         if not self.should_stop:  # else its parts would be made, and nobody would stop them any more
             await super().start()
-
-
-def _verify_topics(config: Mapping[str, Any], expected: Mapping[str, int | None]) -> None:
-    try:
-        topics = AdminClient(dict(config), logger=log).list_topics(timeout=30).topics
-    except KafkaException as e:
-        raise TransportError(
-            f"no answer from Kafka at {config['bootstrap.servers']}: {e.args[0].str()}",
-            hint="`fluvial status` shows whether the brokers run",
-        ) from None
-    for name, partitions in sorted(expected.items()):
-        if name not in topics:
-            raise ProvisioningError(f"topic {name} does not exist", hint="`fluvial init` creates the topics")
-        found = len(topics[name].partitions)
-        if partitions is not None and found != partitions:
-            raise ProvisioningError(
-                f"topic {name} has {found} partitions, not {partitions}",
-                hint="set kafka.partitions to what it has; raising a topic's partitions needs a new generation",
-            )
 
 
 def batch_app(
