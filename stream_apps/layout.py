@@ -30,6 +30,7 @@ N_CFG = 11
     ARENA_USED,
 ) = range(18)
 N_ST = 18
+SCRATCH = (NEED, CALL, N_OUT, N_LATE_OUT)  # of one call of the kernel, no part of a state
 # ki, per key
 K_TIME, K_HEARD, K_CLOSED, K_HEAD, K_PREV, K_NEXT, K_CURRENT, K_SIBLING = range(8)
 N_KI = 8

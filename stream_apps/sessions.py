@@ -122,7 +122,7 @@ class SessionWindows:
     def state(self, room: Room, *, keys: int, record_keys: int) -> State:
         """Return copies of everything that decides what comes next."""
         sessions, events, st = slots_used(self.si[:, sk.S_KEY]), slots_used(self.ei[:, sk.E_OFFSET]), self.st.copy()
-        st[[k.N_IDS, sk.N_HEAP]] = 0
+        st[[*k.SCRATCH, k.N_IDS, sk.N_HEAP]] = 0
         return {
             "st": st, "ups": self.ups.copy(), "ki": room.copy(self.ki[:keys]), "rhead": room.copy(self.rhead[:record_keys]),
             "si": room.copy(self.si[:sessions]), "ei": room.copy(self.ei[:events]), "ef": room.copy(self.ef[:events]),

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fluvial.compiling import njit
-from fluvial.stream_apps.layout import W_AUX, W_AUX_CLASS, W_IDS, W_IDS_CLASS, W_KEY, W_START
+from fluvial.stream_apps.layout import W_AUX, W_AUX_CLASS, W_IDS, W_IDS_CLASS, W_KEY, W_OUT, W_START
 from fluvial.stream_apps.prefetch import prefetch
 from fluvial.stream_apps.sketches import mix
 
@@ -36,8 +36,8 @@ def slots_used(first_column):
 def take_sets(wi, arena, every, sets, bounds):
     """Copy the regions of all open windows, in the order of their slots, to ``sets``; return how many entries that is.
 
-    ``wi`` is a copy: its places in the arena, which mean nothing to another arena, are set to 0. ``bounds[i]`` becomes the
-    entry at which slot i · ``every`` begins, and its last element the number of entries.
+    ``wi`` is a copy: what means nothing elsewhere (places in the arena, rows of the output) is taken out of it.
+    ``bounds[i]`` becomes the entry at which slot i · ``every`` begins, and its last element the number of entries.
     """
     n, ahead = np.int64(0), AHEAD_SETS
     for s in range(len(wi)):
@@ -52,7 +52,7 @@ def take_sets(wi, arena, every, sets, bounds):
                 for j in range(base, base + (np.int64(1) << cls)):
                     sets[n, 0], sets[n, 1] = arena[j, 0], arena[j, 1]
                     n += 1
-        wi[s, W_IDS], wi[s, W_AUX] = 0, 0
+        wi[s, W_IDS], wi[s, W_AUX], wi[s, W_OUT] = 0, 0, -1
     bounds[-1] = n
     return n
 

@@ -208,6 +208,7 @@ class AlignedWindows:
         """Return copies of everything that decides what comes next; where sets lie in the arena does not."""
         used = slots_used(self.wi[:, k.W_KEY])
         wi, st = room.copy(self.wi[:used]), self.st.copy()
+        st[list(k.SCRATCH)] = 0
         st[k.ARENA_USED] -= int((self.heads[:, 1] << np.arange(k.N_CLASSES)).sum())
         sets = room.empty((int(st[k.ARENA_USED]), 2), np.int64)
         bounds = np.zeros(-(-used // SLOTS_PER_BLOCK) + 1, np.int64)
