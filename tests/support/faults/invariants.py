@@ -8,7 +8,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from fluvial.oracle.from_cassandra import compare, read_table
-from fluvial.oracle.from_kafka import ask_oracle, partitions_of, registry
+from fluvial.oracle.from_kafka import ask_oracle, partitions_of, read_partition, registry
 from fluvial.oracle.records import OracleResult
 from fluvial.schemas.avro import load_schema, read_datum
 from fluvial.schemas.catalog import Catalog
@@ -147,6 +147,28 @@ def check_aside(settings: Settings, pipelines: Iterable[Pipeline], answers: Answ
         altered = [d for d in held if d["payload"] != payloads[d["partition"], d["offset"]]]
         if altered:
             lines.append(f"I4: {source}.dead-letter: {len(altered)} payloads are not what the log holds")
+    return lines
+
+
+def check_rekeyed(settings: Settings, pipelines: Iterable[Pipeline], answers: Answers) -> list[str]:
+    """I1: the copies of events under another key are those of all usable events, whatever was repeated."""
+    schemas, brokers, lines = registry(settings.registry.url), settings.kafka.brokers, []
+    readers = {p.source: p.name for p in pipelines if not p.upstream}
+    for rekey in dict.fromkeys(r for p in pipelines for r in p.upstream):
+        if rekey.source not in readers or rekey.explode is None:
+            continue
+        wanted, found = set(), set()
+        for partition in partitions_of(brokers, rekey.source):
+            bad = {x.offset for x in answers[readers[rekey.source]][partition].dead}
+            for r in read_partition(brokers, schemas, rekey.source, partition):
+                if r.event is not None and r.offset not in bad:
+                    wanted |= {(partition, r.offset, item) for item in r.event[rekey.explode]}
+        for partition in partitions_of(brokers, rekey.topic):
+            for r in read_partition(brokers, schemas, rekey.topic, partition):
+                if r.event is not None:
+                    e = r.event
+                    found.add((e["upstream_partition"], e["upstream_offset"], e[rekey.explode_as or ""]))
+        lines += _differences(f"I1: {rekey.topic}", found, wanted)
     return lines
 
 

@@ -38,7 +38,15 @@ from fluvial.stream_apps.plan import plan_topics
 from fluvial.transport.connection import librdkafka_config
 from support.faults.declared import FILE, Declared, declare
 from support.faults.feeder import Feeder
-from support.faults.invariants import answers_of, check_aside, check_books, check_log, check_tables, read_topic
+from support.faults.invariants import (
+    answers_of,
+    check_aside,
+    check_books,
+    check_log,
+    check_rekeyed,
+    check_tables,
+    read_topic,
+)
 from support.faults.load import Load, Shape
 from support.faults.processes import Member, Processes
 from support.faults.watch import Groups, VersionReader
@@ -348,6 +356,7 @@ class Trial:
             self.violated(f"I3: nothing could be read during the trial: {reader.unanswered[-1:]}")
         o.violations += check_books(s, self.declared.catalog, answers)
         o.violations += check_aside(s, self.declared.pipelines, answers)
+        o.violations += check_rekeyed(s, self.declared.pipelines, answers)
         o.violations += self.processes.violations
         for r in self.groups.recoveries:
             if r.seconds is None:
