@@ -23,7 +23,7 @@ from fluvial.settings import Settings
 from support.gateway_process import GatewayProcess
 from support.transport import ends
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(500)]
 
 TOPIC = "iot.readings"
 EVENTS = f"/v1/topics/{TOPIC}/events"
@@ -122,7 +122,7 @@ def test_what_was_acknowledged_is_in_the_log_though_the_gateway_is_killed(
                     acknowledged.extend(int(e["sequence"]) for e in batch)  # type: ignore[call-overload]
 
     def wait_for(n: int) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while len(acknowledged) < n:
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -40,10 +40,10 @@ class GatewayProcess:
             self.process = subprocess.Popen(
                 [FLUVIAL, "gateway"], env=self.environment, cwd=self.folder, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 180
         while not self.ready():
             assert self.process.poll() is None, (self.folder / "gateway.log").read_text()
-            assert time.monotonic() < deadline, "not ready in 90 s"
+            assert time.monotonic() < deadline, "not ready in 180 s"
             time.sleep(0.05)
 
     def ready(self) -> bool:
