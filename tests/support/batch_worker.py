@@ -20,7 +20,7 @@ from fluvial.transport.app import BatchTopic, batch_app
 def main(brokers: str, topic: str, group: str, file: str, mode: str) -> None:
     """Run the worker until a signal or a failure ends it."""
     kafka = KafkaSettings(brokers=brokers)
-    app = batch_app(group, kafka, topics=[BatchTopic(topic)], fetch_bytes=5_000, buffered_batches=2)
+    app = batch_app(group, kafka, topics=[BatchTopic(topic)], instance_id="auto", fetch_bytes=5_000, buffered_batches=2)
     app.conf.broker_session_timeout = 6.0
     app.conf.broker_heartbeat_interval = 1.0
     app.conf.broker_commit_interval = 3600.0  # only the drain commits
