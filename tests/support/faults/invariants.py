@@ -37,26 +37,25 @@ class Message:
 
 
 def read_topic(kafka: KafkaSettings, topic: str) -> list[Message]:
-    """Return everything in a topic, partition by partition, in offset order."""
+    """Return everything in a topic, each partition in the order of its offsets."""
     config = {
         "bootstrap.servers": kafka.brokers, "group.id": "faults", "enable.auto.commit": False, "enable.partition.eof": True,
-        "check.crcs": True,
+        "check.crcs": True, "fetch.wait.max.ms": 20,
     }  # fmt: skip
     consumer = Consumer(config)
     found: list[Message] = []
     try:
-        for partition in partitions_of(kafka.brokers, topic):
-            consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
-            at_end = False
-            while not at_end:
-                for m in consumer.consume(1_000, timeout=0.1):
-                    error = m.error()
-                    if error is None:
-                        found.append(Message(partition, m.offset(), m.key(), m.value()))
-                    elif error.code() == KafkaError._PARTITION_EOF:
-                        at_end = True
-                    else:
-                        raise KafkaException(error)
+        left = set(partitions_of(kafka.brokers, topic))
+        consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in left])
+        while left:
+            for m in consumer.consume(1_000, timeout=0.1):
+                error = m.error()
+                if error is None:
+                    found.append(Message(m.partition(), m.offset(), m.key(), m.value()))
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    left.discard(m.partition())
+                else:
+                    raise KafkaException(error)
     finally:
         consumer.close()
     return found
