@@ -1,5 +1,6 @@
 """The processes of a trial: started through the command line, watched, and started again when they were killed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -122,7 +123,7 @@ class Processes:
     def last_words(self, name: str) -> str:
         """Return the last lines of a process's log."""
         lines = (self.folder / f"{name}.log").read_text(errors="replace").splitlines()
-        return " | ".join(line.strip() for line in lines[-4:])
+        return " | ".join(_told(line) for line in lines[-5:])
 
     def close(self) -> None:
         """Kill whatever is left."""
@@ -140,3 +141,11 @@ class Processes:
         except (OSError, ValueError, IndexError):
             return
         self.peak_mb[m.name] = max(self.peak_mb.get(m.name, 0.0), pages * PAGE / 2**20)
+
+
+def _told(line: str) -> str:
+    """Return what a line of a log says, without its time and origin."""
+    try:
+        return str(json.loads(line)["event"])[:200]
+    except (ValueError, KeyError, TypeError):
+        return line.strip()[:200]
