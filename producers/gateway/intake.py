@@ -9,6 +9,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from fluvial.producers.fields import fields_of
 from fluvial.producers.gateway.json_cells import column_from_json
+from fluvial.producers.gateway.privacy import Privacy
 from fluvial.producers.rejections import Faults
 from fluvial.producers.times import NO_ZONE
 from fluvial.records import I64, Column, Doubles, Longs, Mask, RecordColumns, Spans, take
@@ -17,6 +18,7 @@ from fluvial.schemas.decoder import Decoder
 from fluvial.schemas.encoder import Encoder
 
 LARGEST_EVENT_BYTES = 900_000
+NOTHING_HIDDEN = Privacy(None, (), ())
 SAMPLES = {"text": "x", "number": 0.5, "integer": 1, "time": 0, "texts": ["x"], "numbers": [0.5]}
 
 
@@ -70,8 +72,10 @@ class TopicIntake:
         encoder: Encoder,
         decoder: Decoder,
         max_ahead_ms: int,
+        privacy: Privacy = NOTHING_HIDDEN,
     ) -> None:
         self.topic = topic
+        self._privacy = privacy
         self.schema_id = encoder.schema_id
         self.fields = fields_of(schema)
         self.event = f"{schema.get('namespace', '')}.{schema['name']}".removeprefix(".")
@@ -123,12 +127,14 @@ class TopicIntake:
         if not good.all():
             rows = np.flatnonzero(good)
             columns = {name: take(c, rows) for name, c in columns.items()}
+        columns = self._privacy.apply(columns, self.fields)
         keys = columns[self.key]
         assert isinstance(keys, Spans)
         return self._sized(keys, self._encoder.encode(columns), _rejections(faults), np.flatnonzero(good))
 
     def from_framed(self, values: Spans, now_ms: int, *, prefix: str = "") -> Checked:
-        """Check n events in Confluent's framing, whatever the writer's schema; the good ones are passed on unchanged.
+        """Check n events in Confluent's framing, whatever the writer's schema; the good ones are passed on unchanged,
+        unless something of them is to be hidden.
 
         Raises:
             RegistryUnavailableError: a writer's schema is not known yet and the registry does not answer.
@@ -142,6 +148,8 @@ class TopicIntake:
         for e in events.errors:
             faults.mark(_one(n, e.row), f"{e.error_type}: {e.message}")
         faults.mark(~events.ok, "null")
+        if self._privacy.changes:
+            return self.from_columns(events.columns, now_ms, faults, prefix=prefix)
         self._check(events.columns, faults, now_ms, prefix)
         rows = np.flatnonzero(faults.good)
         keys = events.columns[self.key]

@@ -131,6 +131,13 @@ class GatewaySettings(_Section):
     jwt_public_key: str | None = Field(None, description="path of the PEM public key of the issuer of JWTs")
     jwt_issuer: str | None = Field(None, description="the issuer that a JWT must name")
     jwt_audience: str | None = Field(None, description="the audience that a JWT must name")
+    pseudonyms: str = Field(
+        "social.posts:author_id", description="fields that keyed pseudonyms replace before the log: topic:field, …"
+    )
+    pseudonym_keys: Path = Field(
+        Path("fluvial-pseudonyms.keys"), description="their keys, the last line in use; the same for every gateway"
+    )
+    dropped_fields: str = Field("", description="fields that are left out before the log: topic:field, …")
     tls_cert: Path | None = Field(None, description="certificate chain, PEM; set, TLS is served")
     tls_key: Path | None = Field(None, description="its private key, PEM")
     tls_client_ca: Path | None = Field(

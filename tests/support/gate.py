@@ -6,7 +6,8 @@ from typing import Any
 
 from fluvial.errors import PublishError
 from fluvial.producers.gateway.gate import Gate
-from fluvial.producers.gateway.intake import TopicIntake
+from fluvial.producers.gateway.intake import NOTHING_HIDDEN, TopicIntake
+from fluvial.producers.gateway.privacy import Privacy
 from fluvial.records import Spans
 from fluvial.schemas.avro import load_schema
 from fluvial.schemas.decoder import Decoder
@@ -57,7 +58,7 @@ class HeldPublisher:
             f.set_exception(PublishError("not acknowledged", hint="again"))
 
 
-def intake(topic: str = READINGS) -> TopicIntake:
+def intake(topic: str = READINGS, privacy: Privacy = NOTHING_HIDDEN) -> TopicIntake:
     """Return a topic's checks; schema id 1 is the topic's own, 2 that of strings."""
     event, key = (
         ("fluvial.iot.SensorReading", "sensor_id") if topic == READINGS else ("fluvial.social.SocialPost", "author_id")
@@ -67,6 +68,7 @@ def intake(topic: str = READINGS) -> TopicIntake:
         topic, schema, key=key, event_time="event_time",
         not_empty=frozenset({key, "metric"} if topic == READINGS else {key, "network"}),
         encoder=Encoder(schema, 1), decoder=Decoder(schema, SchemaMap({1: schema, 2: {"type": "string"}})), max_ahead_ms=300_000,
+        privacy=privacy,
     )  # fmt: skip
 
 

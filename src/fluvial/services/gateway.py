@@ -14,11 +14,13 @@ import grpc
 import uvicorn
 
 from fluvial.errors import FluvialError, SettingsError
+from fluvial.producers.fields import fields_of
 from fluvial.producers.gateway.auth import authenticator
 from fluvial.producers.gateway.gate import Gate
 from fluvial.producers.gateway.grpc_service import grpc_server, set_serving
 from fluvial.producers.gateway.http_app import http_app
 from fluvial.producers.gateway.intake import TopicIntake
+from fluvial.producers.gateway.privacy import privacy_of, pseudonym_key
 from fluvial.schemas.catalog import Catalog
 from fluvial.schemas.decoder import Decoder
 from fluvial.schemas.encoder import Encoder
@@ -41,9 +43,12 @@ def intakes(settings: Settings, catalog: Catalog, registry: Registry) -> dict[st
     """Return the checks of every declared event topic.
 
     Raises:
+        SettingsError: a field that is to be hidden is none, or the pseudonyms' keys are not private.
         SchemaError: a topic's schema is not registered: `fluvial init` has not run.
     """
     found = {}
+    ours = settings.gateway
+    key = pseudonym_key(ours.pseudonym_keys) if ours.pseudonyms else None
     for topic in (t.name for t in catalog.topics if t.role == "events"):
         into = event_topic(catalog, topic)
         found[topic] = TopicIntake(
@@ -55,6 +60,7 @@ def intakes(settings: Settings, catalog: Catalog, registry: Registry) -> dict[st
             encoder=Encoder(into.schema, into.schema_id(registry)),
             decoder=Decoder(into.schema, registry),
             max_ahead_ms=int(settings.worker.max_ahead_seconds * 1000),
+            privacy=privacy_of(topic, fields_of(into.schema), key, ours.pseudonyms, ours.dropped_fields),
         )
         found[topic].warm_up()
     return found
