@@ -262,7 +262,7 @@ class World:
                 process.kill()
             case "pause" if process is not None:
                 self._pause(process, fault.seconds)
-            case "replace" if process is not None and service is not None and process.alive:
+            case "replace" if process is not None and service is not None and process.alive and service.wanted:
                 # It only seems dead: another one is started, and later the first one wakes up.
                 self._pause(process, fault.seconds)
                 self.zombies.append(process)
