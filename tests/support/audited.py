@@ -10,12 +10,15 @@ from typing import Any
 from confluent_kafka.admin import AdminClient
 
 from fluvial.cassandra import connected
-from fluvial.schemas.avro import DatumWriter, load_schema
+from fluvial.schemas.avro import SCHEMA_DIR, DatumWriter, load_schema
 from fluvial.schemas.catalog import Catalog
 from fluvial.schemas.declarations import Declaration, Pipeline, Session, Table
+from fluvial.schemas.migrations import migrations_in, statements
 from fluvial.schemas.registry import Registry
 from fluvial.schemas.tables import table_spec
 from fluvial.schemas.topics import ensure_topics, topic_specs
+from fluvial.services.replay import ReplayRun
+from fluvial.services.replay_plan import ReplayRequest
 from fluvial.services.together import run_until_caught_up
 from fluvial.settings import Settings
 from fluvial.stream_apps.shipped import SENSOR_MINUTE
@@ -51,6 +54,11 @@ class Deployment:
     def run(self) -> None:
         """Run worker and sink until everything is in Cassandra."""
         asyncio.run(run_until_caught_up(self.settings, self.catalog))
+
+    def replay(self, begin: int, end: int) -> None:
+        """Replay the minutes of a range, late events included; a sink has yet to write the rows."""
+        request = ReplayRequest(self.minute.name, begin, end)
+        asyncio.run(ReplayRun(self.settings, self.catalog, request).run())
 
     def execute(self, *statements: str) -> None:
         """Run CQL in the keyspace."""
@@ -133,6 +141,11 @@ def _keyspace(settings: Settings, catalog: Catalog, replicas: int) -> Iterator[N
                     f"{clustering})) WITH CLUSTERING ORDER BY ({order})",
                     timeout=60,
                 )
+            session.set_keyspace(keyspace)
+            for migration in migrations_in(SCHEMA_DIR, "tests"):
+                if "replays" in migration.name:
+                    for statement in statements(migration.text):
+                        session.execute(statement, timeout=60)
             yield
         finally:
             session.execute(f"DROP KEYSPACE {keyspace}", timeout=60)
