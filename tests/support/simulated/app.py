@@ -7,7 +7,6 @@ which are Faust's and aiokafka's, are played here.
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 from faust.types import TP
@@ -20,6 +19,7 @@ from fluvial.transport.positions import where_to_read
 from support.simulated.clients import here
 from support.simulated.groups import HEARTBEAT_SECONDS, FencedError, Group, NotAMemberError
 from support.simulated.kafka import columns_of
+from support.simulated.streams import AgentStream, Passing
 
 COMMIT_SECONDS = 2.8
 DRAIN_SECONDS = 30.0
@@ -27,53 +27,6 @@ DRAIN_SECONDS = 30.0
 
 class DrainError(Exception):
     """Handing over took longer than the limit: a worker that was paused meanwhile stops."""
-
-
-class _Message:
-    """A batch on its way through one agent, and the prefix that it belongs to."""
-
-    def __init__(self, tp: TP, batch: FetchedBatch, prefix: intervals.FinishedPrefix, generation: int) -> None:
-        self.tp = tp
-        self.batch = batch
-        self.prefix = prefix
-        self.generation = generation
-
-
-class _Stream:
-    """Hands batches to an agent; asking for the next one acknowledges the last, unless it was held."""
-
-    def __init__(self, app: "FakeApp") -> None:
-        self._app = app
-        self._last: tuple[_Message, FetchedBatch] | None = None
-        self.waiting: list[_Message] = []
-        self.filled = asyncio.Event()
-
-    def __aiter__(self) -> "_Stream":
-        return self
-
-    async def __anext__(self) -> FetchedBatch:
-        app = self._app
-        if self._last is not None:
-            message, batch = self._last
-            self._last = None
-            app.in_hand.discard(message)
-            if not batch.held:
-                app.finish(message)
-        while True:
-            await asyncio.sleep(0)
-            if not self.waiting:
-                self.filled.clear()
-                await self.filled.wait()
-                continue
-            message = self.waiting.pop(0)
-            app.wake()
-            if not app.flowing or message.generation != app.generation:
-                continue
-            handle = message.batch.handle()
-            handle.bind(partial(app.finish, message))
-            app.in_hand.add(message)
-            self._last = (message, handle)
-            return handle
 
 
 class _FlowControl:
@@ -135,7 +88,7 @@ class FakeApp:
         self._buffered = buffered_batches
         self._agents: list[tuple[str, Callable[[Any], Awaitable[None]]]] = []
         self._timers: list[tuple[float, Callable[[], Awaitable[None]]]] = []
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, AgentStream] = {}
         self._exits = contextlib.AsyncExitStack()
         self._wake = asyncio.Event()
         #: Set it, and `run` drains and returns.
@@ -153,7 +106,7 @@ class FakeApp:
         self.assigned: tuple[TP, ...] = ()
         self.paused: set[TP] = set()
         self.prefixes: dict[TP, intervals.FinishedPrefix] = {}
-        self.in_hand: set[_Message] = set()
+        self.in_hand: set[Passing] = set()
 
     # --- what the product calls
 
@@ -262,7 +215,7 @@ class FakeApp:
         self.rebalancing = True
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                while any(m.prefix is self.prefixes.get(m.tp) for m in self.in_hand if not m.batch.held):
+                while any(m.prefix is self.prefixes.get(m.tp) for m in self.in_hand):
                     self._wake.clear()
                     await self._wake.wait()
                 if self._on_revoked is not None and self.prefixes:
@@ -281,7 +234,7 @@ class FakeApp:
 
     # --- reading and committing
 
-    def finish(self, message: _Message) -> None:
+    def finish(self, message: Passing) -> None:
         if self.prefixes.get(message.tp) is message.prefix:
             message.prefix.finish(message)
         self.wake()
@@ -315,7 +268,7 @@ class FakeApp:
         batch = FetchedBatch(
             tp.topic, tp.partition, first, end, len(records), lambda: columns_of(tp.topic, tp.partition, records, end)
         )
-        message = _Message(tp, batch, prefix, self.generation)
+        message = Passing(tp, batch, prefix, self.generation)
         prefix.deliver(message, end)
         stream.waiting.append(message)
         stream.filled.set()
@@ -338,7 +291,7 @@ class FakeApp:
     # --- the product's coroutines
 
     async def _agent(self, topic: str, function: Callable[[Any], Awaitable[None]]) -> None:
-        stream = self._streams[topic] = _Stream(self)
+        stream = self._streams[topic] = AgentStream(self)
         try:
             await function(stream)
         except asyncio.CancelledError:

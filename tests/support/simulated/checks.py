@@ -69,7 +69,7 @@ class Checks:
         yield from self.set_aside()
         yield from self.ledgers()
         yield from self.tables()
-        yield from (Violation("I3", w) for w in self.world.went_back)
+        yield from (Violation("I3", w) for w in self.world.watch.went_back)
 
     def _generations(self) -> Iterator[tuple[int, Deployment]]:
         yield 0, self.world.deployment
@@ -93,8 +93,8 @@ class Checks:
     def acknowledged(self) -> Iterator[Violation]:
         """Every sending that a gateway acknowledged is in the log."""
         values = {r.value for log in self.world.kafka.topics[SOURCE] for r in log.records}
-        for s in self.world.journal:
-            if (s.garbage or self.world.encoded(s)) not in values:
+        for s in self.world.senders.journal:
+            if (s.garbage or self.world.senders.encoded(s)) not in values:
                 yield Violation("I1", f"{s} was acknowledged and is not in the log")
 
     def order(self) -> Iterator[Violation]:

@@ -1,7 +1,7 @@
 """Bugs to plant in the product, each a small, explicit mutation: the checker has to catch every one of them."""
 
 import asyncio
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,9 +22,10 @@ from fluvial.stream_apps.stage import PartitionStage
 from fluvial.stream_apps.windows import AlignedWindows, Inputs, Late, Rows
 from fluvial.transport.delivery import Delivery
 from fluvial.transport.intervals import FinishedPrefix
+from support.simulated import aims
 from support.simulated.clients import here
 from support.simulated.kafka import BASE_MS
-from support.simulated.plan import DAY_MS, Fault, FaultKind, Plan
+from support.simulated.plan import DAY_MS, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,92 +52,6 @@ def plant(aim: Callable[[Plan], Plan | bool]) -> Callable[[Callable[[], Iterator
     return register
 
 
-def always(plan: Plan) -> bool:
-    """Any run will do."""
-    return True
-
-
-def sums(plan: Plan) -> bool:
-    """Doubles are summed by device."""
-    return plan.topology != "items"
-
-
-def old_rows(plan: Plan) -> bool:
-    """Rows come to their retention's end."""
-    return sums(plan) and any(s.event_time < BASE_MS - DAY_MS // 2 for s in plan.sendings)
-
-
-def corrected(plan: Plan) -> bool:
-    """A higher generation takes over."""
-    return plan.corrected_at is not None
-
-
-def restarts(plan: Plan) -> bool:
-    """A worker is killed when it has checkpoints."""
-    return any(f.kind == "kill" and f.target.startswith("worker") and f.at > 12 for f in plan.faults)
-
-
-def rekeying_restarts(plan: Plan) -> bool:
-    """A worker that rekeys is killed."""
-    return restarts(plan) and plan.topology == "items"
-
-
-def many_restarts(plan: Plan) -> Plan:
-    """Workers are killed again and again, and have checkpoints to go on from."""
-    kills = [
-        Fault(at * plan.span, "kill", f"worker{i % 2}", 0.5) for i, at in enumerate((0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9))
-    ]
-    return replace(plan, faults=tuple(kills), checkpoint_seconds=3.0, corrected_at=None, static=True)
-
-
-def many_restarts_and_repeats(plan: Plan) -> Plan | bool:
-    """Besides, events are sent again."""
-    return many_restarts(plan) if sums(plan) and sum(s.times > 1 for s in plan.sendings) > 2 else False
-
-
-def lost_deliveries(plan: Plan) -> bool:
-    """Kafka does not have all that was sent to it, and says so."""
-    return plan.weather.delivery_lost > 0
-
-
-def deliveries_lost_between_checkpoints(plan: Plan) -> Plan:
-    """Kafka does not have all that was sent to it and says so late, when checkpoints have been written meanwhile."""
-    weather = replace(plan.weather, latency=(0.002, 0.04), delivery_lost=0.06)
-    return replace(plan, faults=(), weather=weather, checkpoint_seconds=3.0, failpoint=0.0, corrected_at=None)
-
-
-def _sinks(plan: Plan, kind: FaultKind, times: Sequence[float]) -> tuple[Fault, ...]:
-    return tuple(Fault(at * plan.span, kind, f"sink{i % 2}", 2.0) for i, at in enumerate(times))
-
-
-def sinks_killed_amid_an_outage(plan: Plan) -> Plan:
-    """Both sinks are killed while they wait for Cassandra."""
-    away = Fault(0.4 * plan.span, "node down", "node1 node2", 0.5 * plan.span)
-    return replace(plan, faults=(away, *_sinks(plan, "kill", (0.6, 0.65, 0.8, 0.85))), fetch_most=5)
-
-
-def sinks_stopped_amid_an_outage(plan: Plan) -> Plan:
-    """Sinks give up what they cannot write."""
-    away = Fault(0.4 * plan.span, "node down", "node1 node2", 0.5 * plan.span)
-    return replace(plan, faults=(away, *_sinks(plan, "stop", (0.6, 0.85))))
-
-
-def sinks_killed_amid_waiting_writes(plan: Plan) -> Plan:
-    """Some writes go on waiting while later ones are acknowledged, and sinks die meanwhile."""
-    kills = _sinks(plan, "kill", (0.5, 0.65, 0.8, 0.95))
-    return replace(plan, faults=kills, mood=replace(plan.mood, hot=0.4), fetch_most=5, fetch_wait=(1.0, 3.0))
-
-
-def sink_zombie(plan: Plan) -> bool:
-    """A sink is paused for so long that others take over."""
-    return any(f.kind in ("pause", "replace") and f.target.startswith("sink") and f.seconds > 12 for f in plan.faults)
-
-
-def garbage(plan: Plan) -> bool:
-    """Bytes that are no event are sent."""
-    return any(s.garbage for s in plan.sendings)
-
-
 def _now_ms() -> int:
     return BASE_MS + int(here()[0].loop.time() * 1000)
 
@@ -144,7 +59,7 @@ def _now_ms() -> int:
 # --- the sink
 
 
-@plant(sinks_killed_amid_an_outage)
+@plant(aims.sinks_killed_amid_an_outage)
 def commit_before_the_write() -> Iterator[None]:
     """The sink acknowledges a batch, then writes it."""
     write = sinks_app.Sink._handle
@@ -157,7 +72,7 @@ def commit_before_the_write() -> Iterator[None]:
         yield
 
 
-@plant(always)
+@plant(aims.always)
 def wall_clock_write_timestamp() -> Iterator[None]:
     """Rows are written at the time of writing: the driver's default."""
     stamps = targets.result_stamps
@@ -170,7 +85,7 @@ def wall_clock_write_timestamp() -> Iterator[None]:
         yield
 
 
-@plant(corrected)
+@plant(aims.corrected)
 def no_generation_in_the_timestamp() -> Iterator[None]:
     """Corrected rows do not win over what they correct."""
     stamps = targets.result_stamps
@@ -183,7 +98,7 @@ def no_generation_in_the_timestamp() -> Iterator[None]:
         yield
 
 
-@plant(sinks_stopped_amid_an_outage)
+@plant(aims.sinks_stopped_amid_an_outage)
 def acknowledgement_on_exception() -> Iterator[None]:
     """The sink acknowledges in a finally: also what it gave up."""
     handle = sinks_app.Sink._handle
@@ -198,7 +113,7 @@ def acknowledgement_on_exception() -> Iterator[None]:
         yield
 
 
-@plant(old_rows)
+@plant(aims.old_rows)
 def time_to_live_from_now() -> Iterator[None]:
     """Rows live for the retention from their writing on, not from their window's end: a replay raises the dead."""
     stamps = targets.result_stamps
@@ -213,7 +128,7 @@ def time_to_live_from_now() -> Iterator[None]:
         yield
 
 
-@plant(always)
+@plant(aims.always)
 def last_of_a_batch_wins() -> Iterator[None]:
     """Of several rows of one key in a batch the first is kept, not the one that saw most of the log."""
 
@@ -230,7 +145,7 @@ def last_of_a_batch_wins() -> Iterator[None]:
 # --- acknowledgements
 
 
-@plant(sinks_killed_amid_waiting_writes)
+@plant(aims.sinks_killed_amid_waiting_writes)
 def out_of_order_acknowledgement() -> Iterator[None]:
     """A finished delivery moves the position past those before it."""
     finish = FinishedPrefix.finish
@@ -246,7 +161,7 @@ def out_of_order_acknowledgement() -> Iterator[None]:
         yield
 
 
-@plant(lost_deliveries)
+@plant(aims.lost_deliveries)
 def dropped_delivery_report() -> Iterator[None]:
     """A worker does not wait for what Kafka says of its results."""
 
@@ -262,7 +177,7 @@ def dropped_delivery_report() -> Iterator[None]:
 # --- the worker's state
 
 
-@plant(sums)
+@plant(aims.sums)
 def per_batch_sums() -> Iterator[None]:
     """A batch is summed up by itself and then added: another rounding for every batching."""
     process = AlignedWindows.process
@@ -284,7 +199,7 @@ def per_batch_sums() -> Iterator[None]:
         yield
 
 
-@plant(restarts)
+@plant(aims.restarts)
 def positions_from_committed_offsets() -> Iterator[None]:
     """A worker with a checkpoint reads on from where the group has committed."""
     positions = workers.Worker._positions
@@ -310,7 +225,7 @@ def _restored(changed: Callable[[Any, dict[str, Any]], None]) -> AbstractContext
     return mock.patch.object(AlignedWindows, "restore", wrong)
 
 
-@plant(many_restarts)
+@plant(aims.many_restarts)
 def checkpoint_without_partition_time() -> Iterator[None]:
     """A restart does not know how far the partition's time had come."""
 
@@ -322,7 +237,7 @@ def checkpoint_without_partition_time() -> Iterator[None]:
         yield
 
 
-@plant(many_restarts)
+@plant(aims.many_restarts)
 def checkpoint_without_watermarks() -> Iterator[None]:
     """A restart does not know the keys' times and what they have closed: what is late is counted."""
 
@@ -334,7 +249,7 @@ def checkpoint_without_watermarks() -> Iterator[None]:
         yield
 
 
-@plant(many_restarts_and_repeats)
+@plant(aims.many_restarts_and_repeats)
 def checkpoint_without_identities() -> Iterator[None]:
     """A restart does not know which events the open windows have: repeats are counted again."""
     restore = AlignedWindows.restore
@@ -362,28 +277,28 @@ def _moved_offsets(by: int) -> AbstractContextManager[object]:
     return mock.patch.object(PartitionStage, "restore", wrong)
 
 
-@plant(restarts)
+@plant(aims.restarts)
 def later_state_with_an_earlier_offset() -> Iterator[None]:
     """A checkpoint says that it covers less than it does: records are counted again."""
     with _moved_offsets(-2):
         yield
 
 
-@plant(restarts)
+@plant(aims.restarts)
 def earlier_state_with_a_later_offset() -> Iterator[None]:
     """A checkpoint says that it covers more than it does: records are skipped."""
     with _moved_offsets(2):
         yield
 
 
-@plant(restarts)
+@plant(aims.restarts)
 def state_not_restored() -> Iterator[None]:
     """A restart reads on from the checkpoint's offset, with empty windows."""
     with mock.patch.object(AlignedWindows, "restore"):
         yield
 
 
-@plant(deliveries_lost_between_checkpoints)
+@plant(aims.deliveries_lost_between_checkpoints)
 def checkpoint_of_what_is_not_published() -> Iterator[None]:
     """A checkpoint does not wait for the rows of what it covers."""
     finish = workers.Worker._finish
@@ -398,7 +313,7 @@ def checkpoint_of_what_is_not_published() -> Iterator[None]:
         yield
 
 
-@plant(corrected)
+@plant(aims.corrected)
 def generation_not_raised() -> Iterator[None]:
     """A corrected worker's rows carry the old generation."""
     columns = Aggregation.columns
@@ -411,7 +326,7 @@ def generation_not_raised() -> Iterator[None]:
         yield
 
 
-@plant(sink_zombie)
+@plant(aims.sink_zombie)
 def row_of_a_zombie_is_not_stamped() -> Iterator[None]:
     """A sink that was paused writes its rows as of now when it goes on."""
     stamps = targets.result_stamps
@@ -426,7 +341,7 @@ def row_of_a_zombie_is_not_stamped() -> Iterator[None]:
         yield
 
 
-@plant(garbage)
+@plant(aims.garbage)
 def dead_letters_are_only_counted() -> Iterator[None]:
     """Bad records are counted, and published nowhere."""
     encode = outputs.encode
@@ -438,7 +353,7 @@ def dead_letters_are_only_counted() -> Iterator[None]:
         yield
 
 
-@plant(always)
+@plant(aims.always)
 def late_events_are_only_counted() -> Iterator[None]:
     """Late events are counted, and published nowhere."""
     encode = outputs.encode
@@ -450,7 +365,7 @@ def late_events_are_only_counted() -> Iterator[None]:
         yield
 
 
-@plant(rekeying_restarts)
+@plant(aims.rekeying_restarts)
 def copies_with_new_identities() -> Iterator[None]:
     """A rekeying names its copies by how often it was started: a restart's copies count again."""
     columns = rekeying.upstream_columns

@@ -16,12 +16,12 @@ from fluvial.sinks.limits import Breaker
 from fluvial.sinks.targets import result_target
 from fluvial.sinks.writer import CassandraWriter
 from support.simulated.app import fake_batch_app
-from support.simulated.cassandra import FakeSession
 from support.simulated.clients import FakeConsumer, FakePublisher, here
 from support.simulated.declared import Deployment
 from support.simulated.kafka import BASE_MS
 from support.simulated.loop import Process, Unwinding
 from support.simulated.plan import PARTITIONS, Plan
+from support.simulated.session import FakeSession
 
 KAFKA = KafkaSettings()
 WORKERS_GROUP = "workers"

@@ -6,21 +6,19 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from cassandra import ConsistencyLevel
 from faust.types import TP
 
 from fluvial.errors import PublishError
-from fluvial.transport.headers import TICK_HEADER
 from support.simulated import product
 from support.simulated.app import DrainError
-from support.simulated.cassandra import CellsOfRow, FakeCassandra, Key
-from support.simulated.clients import FakePublisher
-from support.simulated.declared import SOURCE, Deployment, deployment
+from support.simulated.cassandra import CellsOfRow, FakeCassandra, Key, VersionWatch
+from support.simulated.declared import Deployment, deployment
 from support.simulated.groups import FencedError, Group
-from support.simulated.kafka import BASE_MS, FakeKafka, Stored, Weather
+from support.simulated.kafka import FakeKafka, Stored, Weather
 from support.simulated.loop import OUTSIDE, Process, StuckError, Unwinding, VirtualLoop
-from support.simulated.plan import PARTITIONS, SINKS, WORKERS, Fault, Plan, Sending
+from support.simulated.plan import PARTITIONS, SINKS, WORKERS, Fault, Plan
+from support.simulated.senders import Senders
 from support.simulated.trace import Trace
 
 Views = Mapping[str, Mapping[str, Mapping[Key, CellsOfRow]]]
@@ -75,20 +73,15 @@ class World:
         self.generation = 0
         self.fetch_wait, self.fetch_most = plan.fetch_wait, plan.fetch_most
         self.healed = False
-        #: Every sending that a gateway has acknowledged.
-        self.journal: list[Sending] = []
+        self.senders = Senders(self.loop, self.kafka, plan, self.deployment)
         self.unexpected: list[str] = []
         self.stuck: str | None = None
-        #: (table, key) → the greatest version that a quorum reader has seen, and what went back.
-        self.went_back: list[str] = []
+        self.watch = VersionWatch(self.cassandra)
         #: What the tables showed in the end: to readers at ONE, at QUORUM, and on each replica after a repair.
         self.at_one: Views = {}
         self.at_quorum: Views = {}
         self.repaired: Views = {}
-        self._seen: dict[tuple[str, Any], int] = {}
         self._groups: dict[str, Group] = {}
-        self._inbox: list[tuple[Sending, asyncio.Future[None]]] = []
-        self._mail = asyncio.Event()
         self.processes: list[Process] = []
 
     def group(self, name: str) -> Group:
@@ -120,13 +113,15 @@ class World:
         for i in range(SINKS):
             self._start(f"sink{i}", "sink")
         self._start("gateway", "gateway")
-        background = [asyncio.create_task(c) for c in (self._faults(), self._ticker(), self._reader(), self._correct())]
-        sending = asyncio.create_task(self._send_all())
+        background = [
+            asyncio.create_task(c) for c in (self._faults(), self.senders.tick(), self._reader(), self._correct())
+        ]
+        sending = asyncio.create_task(self.senders.send_all())
         await asyncio.sleep(self.plan.span)
         await self._heal()
         await asyncio.wait_for(sending, RECOVERY_SECONDS)
         await asyncio.gather(background[0], background[3])
-        self._close_windows()
+        self.senders.close_windows()
         await self._quiet()
         for task in background:
             task.cancel()
@@ -186,11 +181,6 @@ class World:
         if any(not e.done() for e in ending) and self.stuck is None:
             self.stuck = "a service did not stop within 90 s"
 
-    def _close_windows(self) -> None:
-        for p in range(PARTITIONS):
-            header = ((TICK_HEADER, str(self.kafka.now_ms + FAR_MS).encode()),)
-            self.kafka.append(SOURCE, p, [Stored(-1, 0, None, None, header)], "ticker")
-
     # --- services
 
     def _start(self, name: str, kind: str) -> Service:
@@ -241,6 +231,9 @@ class World:
         made = product.sink(self.plan, self.deployment, self._instance(service))
         service.app = made.app
         await made.app.run()
+
+    async def _gateway(self, service: Service) -> None:
+        await self.senders.gateway()
 
     def _instance(self, service: Service) -> str | None:
         return service.name.rstrip("'") if self.plan.static else None
@@ -345,95 +338,7 @@ class World:
             if process.name.startswith(("worker", "extra-worker")):
                 process.kill()
 
-    # --- what is sent
-
-    async def _send_all(self) -> None:
-        by_device: dict[str, list[Sending]] = {}
-        for s in self.plan.sendings:
-            by_device.setdefault(s.device, []).append(s)
-        await asyncio.gather(*(self._device(sendings) for sendings in by_device.values()))
-
-    async def _device(self, sendings: list[Sending]) -> None:
-        """Send one after the other, each again until a gateway has acknowledged it."""
-        for s in sendings:
-            await asyncio.sleep(max(0.0, s.at - self.loop.time()))
-            for _ in range(s.times):
-                while True:
-                    answer: asyncio.Future[None] = self.loop.create_future()
-                    self._inbox.append((s, answer))
-                    self._mail.set()
-                    try:
-                        await asyncio.wait_for(answer, 3.0)
-                        break
-                    except (TimeoutError, PublishError):
-                        continue
-            self.journal.append(s)
-
-    async def _gateway(self, service: Service) -> None:
-        async with FakePublisher(product.KAFKA) as publisher:
-            forwarding: set[asyncio.Task[None]] = set()
-            while True:
-                while not self._inbox:
-                    self._mail.clear()
-                    await self._mail.wait()
-                s, answer = self._inbox.pop(0)
-                task = asyncio.create_task(self._forward(publisher, s, answer))
-                forwarding.add(task)
-                task.add_done_callback(forwarding.discard)
-
-    async def _forward(self, publisher: FakePublisher, s: Sending, answer: "asyncio.Future[None]") -> None:
-        value = s.garbage if s.garbage is not None else self.encoded(s)
-        try:
-            await (await publisher.publish(SOURCE, _spans(s.device.encode()), _spans(value)))
-        except PublishError as e:
-            if not answer.done():
-                answer.set_exception(e)
-        else:
-            if not answer.done():
-                answer.set_result(None)
-
-    def encoded(self, s: Sending) -> bytes:
-        """Return an event's bytes."""
-        return self.deployment.event.write(
-            {
-                "device": s.device,
-                "channel": "x",
-                "event_time": s.event_time,
-                "value": s.value,
-                "sequence": s.sequence,
-                "items": list(s.items),
-            }
-        )
-
-    async def _ticker(self) -> None:
-        for at in self.plan.ticks:
-            await asyncio.sleep(max(0.0, at - self.loop.time()))
-            for p in range(PARTITIONS):
-                instant = BASE_MS + int(self.loop.time() * 1000) - 2_000
-                self.kafka.append(
-                    SOURCE, p, [Stored(-1, 0, None, None, ((TICK_HEADER, str(instant).encode()),))], "ticker"
-                )
-
-    # --- who looks on
-
     async def _reader(self) -> None:
-        """Read the tables at quorum now and then: a row's version must never go back (I3)."""
         while True:
             await asyncio.sleep(self.rng.uniform(1.0, 6.0))
-            self.look()
-
-    def look(self) -> None:
-        """Read once, and compare with what was seen before."""
-        for table in self.cassandra.tables:
-            for key, cells in (self.cassandra.read_quorum(table) or {}).items():
-                version = cells["final"].written
-                before = self._seen.get((table, key), -1)
-                if version < before:
-                    self.went_back.append(f"{table} {key}: a reader saw version {before}, then {version}")
-                self._seen[table, key] = max(before, version)
-
-
-def _spans(data: bytes) -> Any:
-    from fluvial.records import Spans
-
-    return Spans(np.frombuffer(data or b"\0", np.uint8), np.zeros(1, np.int64), np.array([len(data)], np.int64))
+            self.watch.look()
