@@ -18,7 +18,7 @@ from support.aside import Place, place_of_its_own, reading, reading_schema
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(240),
     # Faust passes its loop to aiokafka, which warns about that.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
@@ -146,7 +146,7 @@ def test_a_redrive_killed_around_its_commit_and_run_again_sends_everything_once(
     place.publish(bad)
     place.set_aside("UnknownSchema")
     place.registry.add(LATER, reading_schema())
-    arguments = ["dead-letters", "redrive", place.topic, "--yes"]
+    arguments = ["dead-letters", "redrive", place.topic, "--yes", "--unchecked"]
     killed = subprocess.run(
         [sys.executable, "-m", "fluvial", *arguments],
         env={**os.environ, **place.environment, "FLUVIAL_FAILPOINTS": f"dead-letters.{at}-commit=kill@2"},

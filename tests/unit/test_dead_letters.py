@@ -6,12 +6,13 @@ from hypothesis import strategies as st
 
 from fluvial.records import RowError
 from fluvial.schemas.dead_letters import ROOM_BYTES, dead_letters
-from fluvial.services.dead_letter_check import LEFT_OUT, records_of
+from fluvial.services.dead_letter_check import records_of
 from fluvial.services.dead_letter_log import mark_value, parse_mark
 from fluvial.services.dead_letter_redrive import Outcome, Rules, paced, sendable
 from fluvial.services.dead_letter_topics import Facts
 from fluvial.services.dead_letters import (
     BATCH_BYTES,
+    LEFT_OUT,
     DeadLetterError,
     Distinct,
     Letter,

@@ -17,8 +17,6 @@ from fluvial.settings import Settings
 from fluvial.stream_apps.plan import TopicPlan, plan_topics
 from fluvial.stream_apps.validation import sort_records
 
-LEFT_OUT = "its payload was too large to be kept here as well"
-
 
 class Check:
     """Decodes and validates dead letters anew. What nothing declared reads cannot be judged."""

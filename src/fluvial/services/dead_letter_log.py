@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from fluvial.errors import SchemaError
 from fluvial.schemas.avro import DatumReader, load_schema
@@ -28,6 +28,7 @@ class DeadLetterLog:
 
     def __init__(self, kafka: KafkaSettings, registry: Registry) -> None:
         self._kafka = kafka
+        self._admin = AdminClient(librdkafka_config(kafka) | QUIET)
         self._reader = DatumReader(load_schema(DEAD_LETTER), registry.by_id)
         self.unreadable = 0
         self.first_unreadable = ""
@@ -39,7 +40,7 @@ class DeadLetterLog:
             DeadLetterError: Kafka does not answer, or a topic has no dead-letter topic.
         """
         try:
-            known = AdminClient(librdkafka_config(self._kafka) | QUIET).list_topics(timeout=SILENCE_SECONDS).topics
+            known = self._admin.list_topics(timeout=SILENCE_SECONDS).topics
         except KafkaException as e:
             told = f"cannot reach Kafka at {self._kafka.brokers}: {e.args[0].str()}"
             raise DeadLetterError(told, hint="is it up? `fluvial status`") from None
@@ -62,13 +63,34 @@ class DeadLetterLog:
             DeadLetterError: Kafka does not answer.
             RegistryUnavailableError: the registry does not.
         """
+        filled = self._filled(topics)
         for topic, partitions in topics.items():
+            if topic not in filled:
+                continue
             for m in read_to_end(self._kafka, topic + SUFFIX, partitions, upto, seen):
                 letter = self._letter(m)
                 if letter is None:
                     self.unreadable += 1
                 else:
                     yield letter
+
+    def _filled(self, topics: Mapping[str, int]) -> set[str]:
+        """Return the topics that have any dead letter: most have none, and asking for each would take its time."""
+        places = [TopicPartition(t + SUFFIX, p) for t, n in topics.items() for p in range(n)]
+        if not places:
+            return set()
+        try:
+            first, last = (
+                {(tp.topic, tp.partition): f.result().offset for tp, f in asked.items()}
+                for asked in (
+                    self._admin.list_offsets(dict.fromkeys(places, spec), request_timeout=SILENCE_SECONDS)
+                    for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
+                )
+            )
+        except KafkaException as e:
+            told = f"Kafka does not tell where the dead-letter topics end: {e.args[0].str()}"
+            raise DeadLetterError(told, hint="see `fluvial status`") from None
+        return {at[0].removesuffix(SUFFIX) for at in last if last[at] > first[at]}
 
     def marks(self) -> dict[Place, Mark]:
         """Return the newest mark of every place that has one.
@@ -77,7 +99,7 @@ class DeadLetterLog:
             DeadLetterError: Kafka does not answer.
         """
         found: dict[Place, Mark] = {}
-        known = AdminClient(librdkafka_config(self._kafka) | QUIET).list_topics(timeout=SILENCE_SECONDS).topics
+        known = self._admin.list_topics(timeout=SILENCE_SECONDS).topics
         if HANDLED_TOPIC not in known:
             return found
         for m in read_to_end(self._kafka, HANDLED_TOPIC, len(known[HANDLED_TOPIC].partitions)):
@@ -94,7 +116,7 @@ class DeadLetterLog:
             d = self._reader.read(value)
         except SchemaError as e:
             self.first_unreadable = (
-                self.first_unreadable or f"{m.topic()}[{m.partition()}]@{m.offset()}: {e.message[:90]}"
+                self.first_unreadable or f"{m.topic()}[{m.partition()}]@{m.offset()}: {e.message[:60]}"
             )
             return None
         return Letter(

@@ -8,17 +8,17 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from fluvial import failpoints
 from fluvial.schemas.topics import HANDLED_TOPIC
-from fluvial.services.dead_letter_check import LEFT_OUT, Check
 from fluvial.services.dead_letter_log import Bounds, DeadLetterLog, mark_value
 from fluvial.services.dead_letter_topics import QUIET, TopicFacts
 from fluvial.services.dead_letters import (
+    LEFT_OUT,
     DeadLetterError,
     Distinct,
     Letter,
@@ -68,12 +68,18 @@ class Outcome:
         return self.handled + self.left
 
 
+class Checks(Protocol):
+    """What tells whether letters of one topic would fail again; see `dead_letter_check.Check`."""
+
+    def failures(self, letters: Sequence[Letter]) -> Sequence[str | None]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """Which of the dead letters that are meant may be sent. ``check`` None sends also what would fail again."""
 
     max_attempts: int
-    check: Check | None
+    check: Checks | None
 
 
 def survey(log: DeadLetterLog, topics: Mapping[str, int], wanted: Wanted, summary: Summary) -> int:
@@ -148,14 +154,18 @@ class Handling:
         self._failed: KafkaError | None = None
         self._facts = TopicFacts(kafka)
         self._admin = AdminClient(librdkafka_config(kafka) | QUIET)
-        config = librdkafka_config(kafka) | QUIET | {
-            "transactional.id": TRANSACTIONAL_ID,
-            "transaction.timeout.ms": int(TRANSACTION_SECONDS * 1000),
-            "partitioner": "murmur2_random",
-            "compression.type": "lz4",
-            "message.max.bytes": MAX_RECORD_BYTES,
-            "linger.ms": 5,
-        }
+        config = (
+            librdkafka_config(kafka)
+            | QUIET
+            | {
+                "transactional.id": TRANSACTIONAL_ID,
+                "transaction.timeout.ms": int(TRANSACTION_SECONDS * 1000),
+                "partitioner": "murmur2_random",
+                "compression.type": "lz4",
+                "message.max.bytes": MAX_RECORD_BYTES,
+                "linger.ms": 5,
+            }
+        )
         self._producer = Producer(config, logger=log)
 
     def __enter__(self) -> "Handling":

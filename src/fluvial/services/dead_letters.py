@@ -9,6 +9,7 @@ from fluvial.errors import FluvialError
 
 SUFFIX = ".dead-letter"
 BATCH_BYTES = 4 << 20
+LEFT_OUT = "it was too large to be kept here as a whole"
 # Provenance, on every record that was sent again; they stay on it when it fails again.
 FROM_HEADER = "fluvial-redriven-from"
 TIMES_HEADER = "fluvial-redriven-times"
