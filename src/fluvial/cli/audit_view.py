@@ -48,7 +48,19 @@ def as_json(audit: "Audit") -> str:
         for line in audit.lines
     ]
     tables = [
-        asdict(t) | {"ok": not t.problems, "view": {"name": t.view.name, "alone": t.view.alone}} for t in audit.tables
+        {
+            "pipeline": t.pipeline,
+            "read_at": t.view.name,
+            "by_itself": t.view.alone,
+            "keys": t.keys,
+            "fates": t.fates,
+            "generations": t.generations,
+            "cells": t.cells,
+            "problems": t.problems,
+            "differences": [asdict(d) for d in t.differences],
+            "ok": not t.problems,
+        }
+        for t in audit.tables
     ]
     return json.dumps({"ok": audit.ok, "books": books, "tables": tables}, default=str)
 
