@@ -55,24 +55,26 @@ def test_nodes_go_one_by_one_and_come_back(cluster: LocalCluster) -> None:
             time.sleep(20)
         cluster.resume(f"cassandra-{a}")
         time.sleep(12)  # the driver looks for a node that was away after at most 10 s
+        stages = {stage: during(askers, *span) for stage, span in times.items()}
+        _write(14, "SIGSTOP a node for 20 s", [f"pause cassandra-{a}"], askers, stages)
         with timed(times, "one is killed"):
             cluster.kill(f"cassandra-{a}")
             time.sleep(rng.uniform(12, 15))
         changed = rows.write("LOCAL_QUORUM", OLD, 1, [HOSTS[b - 1], HOSTS[c - 1]])
+        seen = during(askers, *times["one is killed"])
+        stalled = float(str(seen["write at LOCAL_QUORUM"]["longest_gap"]))
+        violations = [f"I6: writes at LOCAL_QUORUM stalled for {stalled} s"] if stalled > STALL_SECONDS else []
+        _write(12, "SIGKILL 1 of 3 nodes", [f"kill cassandra-{a}"], askers, seen, violations)
         with timed(times, "two are killed"):
             cluster.kill(f"cassandra-{b}")
             time.sleep(rng.uniform(12, 15))
         alone = rows.write("ONE", NEW, 1, [HOSTS[c - 1]])
+        begin, end = times["two are killed"]
+        late = sum(x.journal.acknowledged_between(begin + 2, end) for x in askers if x.level != "ONE")
+        violations += [f"I2: {late} requests above ONE were answered by one node of three"] if late else []
+        seen = during(askers, begin, end)
+        _write(13, "SIGKILL 2 of 3 nodes", [f"kill cassandra-{b}"], askers, seen, violations)
         cluster.kill(f"cassandra-{c}")
-    stages = {stage: during(askers, *span) for stage, span in times.items()}
-    _write(14, "SIGSTOP a node for 20 s", [f"pause cassandra-{a}"], askers, {s: stages[s] for s in list(stages)[:2]})
-    stalled = float(str(stages["one is killed"]["write at LOCAL_QUORUM"]["longest_gap"]))
-    violations = [f"I6: writes at LOCAL_QUORUM stalled for {stalled} s"] if stalled > STALL_SECONDS else []
-    _write(12, "SIGKILL 1 of 3 nodes", [f"kill cassandra-{a}"], askers, stages["one is killed"], violations)
-    begin, end = times["two are killed"]
-    late = sum(a.journal.acknowledged_between(begin + 2, end) for a in askers if a.level != "ONE")
-    violations = [f"I2: {late} requests above ONE were answered by one node of three"] if late else []
-    _write(13, "SIGKILL 2 of 3 nodes", [f"kill cassandra-{b}"], askers, stages["two are killed"], violations)
 
     cluster.start_server(f"cassandra-{b}")
     gone = rows.older_at(HOSTS[b - 1], "ONE", NEW, 1)
@@ -86,14 +88,14 @@ def test_nodes_go_one_by_one_and_come_back(cluster: LocalCluster) -> None:
     healed = time.monotonic() - back
     writers = [asker for asker in askers if asker.purpose == "write"]
     missing = {w.level: rows.missing("LOCAL_QUORUM", [w.key(n) for n in w.journal.acknowledged]) for w in writers}
-    violations = [f"I2: {n} acknowledged rows of {level} are missing" for level, n in missing.items() if n]
+    violations += [f"I2: {n} acknowledged rows of {level} are missing" for level, n in missing.items() if n]
     violations += [f"I2: {at_quorum} older rows at quorum"] if at_quorum else []
-    seen = {
+    returned = {
         "changed at LOCAL_QUORUM while one was away": changed, "of 250, older there at ONE": older,
         "of 250, older there at LOCAL_QUORUM": at_quorum, "acknowledged at ONE by the last": alone,
         "of these not there while it was away": gone, "healed after": round(healed, 1), "missing afterwards": missing,
     }  # fmt: skip
-    _write(13, "three nodes come back", [f"kill cassandra-{c}"], askers, seen, violations)
+    _write(13, "three nodes come back", [f"kill cassandra-{c}"], askers, returned, violations)
     assert not violations
 
 

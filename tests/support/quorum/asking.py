@@ -84,6 +84,8 @@ class Rows:
             hosts,
             self.cassandra.port,
             protocol_version=PROTOCOL_VERSION,
+            connect_timeout=PATIENT_SECONDS,
+            control_connection_timeout=PATIENT_SECONDS,
             execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         )
         try:

@@ -62,6 +62,7 @@ class Writer:
                 "enable.idempotence": acks == "all",
                 "message.timeout.ms": int(give_up_seconds * 1000),
                 "linger.ms": 2,
+                "socket.timeout.ms": 10_000,  # as fluvial's publisher
                 "reconnect.backoff.max.ms": 1000,
                 "log_level": 0,
             }
