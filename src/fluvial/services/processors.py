@@ -9,6 +9,7 @@ from fluvial.services.partitions import partition_counts
 from fluvial.settings import Settings
 from fluvial.stream_apps.outputs import Writers
 from fluvial.stream_apps.plan import TopicPlan, chosen, plan_topics
+from fluvial.stream_apps.rehearsal import rehearse
 from fluvial.stream_apps.worker import Worker, checkpoint_topic
 from fluvial.transport.available import FromAvailable
 
@@ -29,14 +30,17 @@ def build_worker(
     rekeyed = {
         r.topic for plan in plans.values() for r in (*plan.rekeys, *(r for f in plan.forwards.values() for r in f))
     }
-    decoders = {topic: Decoder(catalog.schema_of(topic), registry) for topic in plans}
+    schemas = {topic: catalog.schema_of(topic) for topic in plans}
+    decoders = {topic: Decoder(schema, registry) for topic, schema in schemas.items()}
     partitions = partition_counts(settings.kafka, {*plans, *rekeyed, checkpoint_topic(settings.worker.group)})
+    writers = _writers(plans, rekeyed, catalog, registry)
+    rehearse(plans, schemas, writers, partitions)
     return Worker(
         settings.kafka,
         settings.worker,
         plans,
         decoders,
-        _writers(plans, rekeyed, catalog, registry),
+        writers,
         partitions,
         from_available,
     )
