@@ -64,10 +64,11 @@ bench: install ## fluvial and its peers, measured in one run
 lock: ## resolve requirements.lock anew
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --extra dev --python-version 3.11 --output-file requirements.lock pyproject.toml build-requirements.in
 
-proto: ## make schemas/ingest_pb2*.py of ingest.proto
-	mkdir -p build/proto/fluvial/schemas && cp schemas/ingest.proto build/proto/fluvial/schemas/
-	cd build/proto && ../../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. fluvial/schemas/ingest.proto
-	cp build/proto/fluvial/schemas/ingest_pb2* schemas/
+proto: ## make schemas/*_pb2*.py of the .proto files
+	mkdir -p build/proto/fluvial/schemas && cp schemas/*.proto build/proto/fluvial/schemas/
+	cd build/proto && ../../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. fluvial/schemas/ingest.proto fluvial/schemas/sparkplug.proto
+	rm build/proto/fluvial/schemas/sparkplug_pb2_grpc.py
+	cp build/proto/fluvial/schemas/*_pb2* schemas/
 
 clean: ## remove what was built (not .fluvial/, not the caches)
 	rm -rf build dist $(VENV) *.egg-info

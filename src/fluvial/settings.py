@@ -150,6 +150,16 @@ class GatewaySettings(_Section):
     )
     window_bytes: int = Field(4 << 20, ge=1024, description="what one gRPC stream may have unacknowledged")
     events_per_second: float = Field(0, ge=0, description="each key's rate, unless it has its own; 0 is any")
+    mqtt_url: str | None = Field(None, description="an MQTT broker to bridge from: mqtt://host:1883 or mqtts://…")
+    mqtt_routes: str = Field(
+        "", description="what goes where: plants/{site}/{sensor_id}/{metric}=iot.readings, spBv1.0/#=iot.readings"
+    )
+    mqtt_group: str = Field("fluvial", description="bridges of one group share the broker's messages")
+    mqtt_client_id: str = Field("fluvial-1", description="this bridge's lasting name at the broker")
+    mqtt_username: str | None = None
+    mqtt_password: SecretStr | None = None
+    mqtt_ca: str | None = Field(None, description="path of the broker's CA certificate, PEM")
+    mqtt_rejected: Path = Field(Path("mqtt.rejected.ndjson"), description="where messages that are no events are kept")
     drain_seconds: float = Field(30.0, gt=0, description="how long requests may take to end after SIGTERM")
 
 

@@ -13,19 +13,17 @@ import httpx
 import pytest
 
 from fluvial.client import Client, sending
-from fluvial.oracle.from_kafka import decode_message, read_messages, reader_schema, registry
 from fluvial.schemas import ingest_pb2 as pb
 from fluvial.schemas import ingest_pb2_grpc
-from fluvial.schemas.avro import SCHEMA_DIR
 from fluvial.schemas.provision import init as provision
 from fluvial.services.declared import load_catalog
 from fluvial.settings import Settings
 from support.gateway_process import GatewayProcess
-from support.transport import ends
+from support.in_the_log import READINGS as TOPIC
+from support.in_the_log import SensorsInTheLog
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(500)]
 
-TOPIC = "iot.readings"
 EVENTS = f"/v1/topics/{TOPIC}/events"
 
 
@@ -45,25 +43,15 @@ def key(gateway: GatewayProcess) -> str:
 
 
 class Sensor:
-    """A sensor of one test, and what the log has of it since the test began."""
+    """A sensor of one test, and what the log has of it."""
 
     def __init__(self, settings: Settings) -> None:
         self.id = f"gateway-{uuid.uuid4().hex[:12]}"
-        self._settings = settings
-        self._begin = ends(settings.kafka, TOPIC, settings.kafka.partitions)
+        self._log = SensorsInTheLog(settings)
 
     def in_the_log(self) -> list[int]:
         """Return the sequence numbers of its events, in the log's order."""
-        schemas = registry(self._settings.registry.url)
-        reader = reader_schema("fluvial.iot.SensorReading", SCHEMA_DIR)
-        connection = {"bootstrap.servers": self._settings.kafka.brokers}
-        found = [
-            decode_message(m, schemas, reader).event
-            for partition, begin in enumerate(self._begin)
-            for m in read_messages(connection, TOPIC, partition, begin=begin)
-            if m.key() == self.id.encode()
-        ]
-        return [e["sequence"] for e in found if e is not None]
+        return [e["sequence"] for e in self._log.events(self.id)]
 
 
 @pytest.fixture

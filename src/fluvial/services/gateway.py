@@ -6,7 +6,7 @@ import ipaddress
 import logging
 import signal
 import ssl
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +20,9 @@ from fluvial.producers.gateway.gate import Gate
 from fluvial.producers.gateway.grpc_service import grpc_server, set_serving
 from fluvial.producers.gateway.http_app import http_app
 from fluvial.producers.gateway.intake import TopicIntake
+from fluvial.producers.gateway.mqtt import MqttBridge
+from fluvial.producers.gateway.mqtt_rejected import RejectedMessages
+from fluvial.producers.gateway.mqtt_routes import parse_routes
 from fluvial.producers.gateway.privacy import privacy_of, pseudonym_key
 from fluvial.schemas.catalog import Catalog
 from fluvial.schemas.decoder import Decoder
@@ -106,12 +109,36 @@ async def run_gateway(settings: Settings, catalog: Catalog) -> None:
             await set_serving(health, True)
             log.info("gateway: HTTP at %s, gRPC at %s, topics %s", ours.http_url, ours.grpc_target, ", ".join(topics))
             try:
-                await _serve(http, ours)
+                async with _bridged(gate, topics, ours):
+                    await _serve(http, ours)
             finally:
                 gate.closing = True
                 await set_serving(health, False)
                 await rpc.stop(ours.drain_seconds)
             log.info("gateway: everything accepted is in Kafka")
+
+
+@contextlib.asynccontextmanager
+async def _bridged(gate: Gate, topics: dict[str, TopicIntake], ours: GatewaySettings) -> AsyncIterator[None]:
+    """Bridge from an MQTT broker meanwhile, where one is named."""
+    if ours.mqtt_url is None:
+        yield
+        return
+    if urlsplit(ours.mqtt_url).scheme not in ("mqtt", "mqtts") or not urlsplit(ours.mqtt_url).hostname:
+        raise SettingsError(f"gateway.mqtt_url {ours.mqtt_url}: not mqtt://host:port", hint="correct it")
+    routes = parse_routes(ours.mqtt_routes, {t: [f.name for f in i.fields] for t, i in topics.items()})
+    bridge = MqttBridge(
+        gate, routes, RejectedMessages(ours.mqtt_rejected).keep, url=ours.mqtt_url, client_id=ours.mqtt_client_id,
+        group=ours.mqtt_group, username=ours.mqtt_username, ca=ours.mqtt_ca,
+        password=ours.mqtt_password.get_secret_value() if ours.mqtt_password else None,
+    )  # fmt: skip
+    stop = asyncio.Event()
+    running = asyncio.create_task(bridge.run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await running
 
 
 async def _serve(http: "_QuietServer", ours: GatewaySettings) -> None:
