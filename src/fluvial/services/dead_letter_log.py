@@ -92,18 +92,22 @@ class DeadLetterLog:
             raise DeadLetterError(told, hint="see `fluvial status`") from None
         return {at[0].removesuffix(SUFFIX) for at in last if last[at] > first[at]}
 
-    def marks(self) -> dict[Place, Mark]:
-        """Return the newest mark of every place that has one.
+    def marks(self, topics: Iterable[str]) -> dict[Place, Mark]:
+        """Return the newest mark of every place of some topics that has one.
 
         Raises:
             DeadLetterError: Kafka does not answer.
         """
         found: dict[Place, Mark] = {}
+        names = {t.encode() for t in topics}
         known = self._admin.list_topics(timeout=SILENCE_SECONDS).topics
         if HANDLED_TOPIC not in known:
             return found
         for m in read_to_end(self._kafka, HANDLED_TOPIC, len(known[HANDLED_TOPIC].partitions)):
-            place, mark = place_of_key(m.key() or b""), parse_mark(m.value())
+            key = m.key() or b""
+            if key.rpartition(b"[")[0] not in names:
+                continue
+            place, mark = place_of_key(key), parse_mark(m.value())
             if place is not None and mark is not None:
                 found[place] = mark
         return found

@@ -88,7 +88,7 @@ def survey(log: DeadLetterLog, topics: Mapping[str, int], wanted: Wanted, summar
     Raises:
         DeadLetterError, RegistryUnavailableError: Kafka or the registry does not answer.
     """
-    marks = log.marks()
+    marks = log.marks(topics)
     distinct = Distinct()
     for letter in log.letters(topics):
         state = state_of(letter, marks)
@@ -110,7 +110,7 @@ def pending(
     A first pass notes in ``seen`` where it ended; a second one goes ``upto`` there: what fails again meanwhile is not
     sent again.
     """
-    marks = log.marks()
+    marks = log.marks(topics)
     distinct = Distinct()
     for letter in log.letters(topics, upto=upto, seen=seen):
         state = state_of(letter, marks)

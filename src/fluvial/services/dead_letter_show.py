@@ -37,7 +37,8 @@ def show(log: DeadLetterLog, registry: Registry, check: Check, topic: str, at: t
         DeadLetterError: there is none.
         RegistryUnavailableError: the registry does not answer.
     """
-    topics, marks = log.topics([topic]), log.marks()
+    topics = log.topics([topic])
+    marks = log.marks(topics)
     (name,) = topics
     found: dict[Any, tuple[Letter, int]] = {}
     for letter in log.letters(topics):
