@@ -54,6 +54,12 @@ def test_what_retention_has_taken_cannot_be_counted_and_is_no_fault() -> None:
     assert too_few.problems == ("5 of the log's 55 records were not counted",)
 
 
+def test_dead_letters_of_an_older_generation_are_no_fault_of_this_one() -> None:
+    assert judge(PLACE, LEDGER, LOG, LATE, replace(DEAD, records=5)).problems
+    assert judge(PLACE, LEDGER, LOG, LATE, replace(DEAD, records=5, shared=True)).problems == ()
+    assert judge(PLACE, LEDGER, LOG, LATE, replace(DEAD, records=1, shared=True)).problems
+
+
 def test_a_partition_without_a_checkpoint_is_waiting_or_empty() -> None:
     nothing = replace(LOG, covered=0, present=0)
     assert judge(PLACE, None, nothing, LATE, DEAD).notes == ("nothing read yet",)

@@ -23,11 +23,15 @@ class LogAccount:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """How many different records a topic of late events or dead letters has; ``cut`` when retention took some of them."""
+    """How many different records a topic of late events or dead letters has; ``cut`` when retention took some of them.
+
+    ``shared`` when it may hold some of an older generation, which do not say so.
+    """
 
     topic: str
     records: int
     cut: bool
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ def _against_the_log(ledger: LedgerLine, log: LogAccount) -> Iterable[str]:
 
 
 def _against_kept(kept: Kept, counted: int, what: str) -> Iterable[str]:
-    if kept.records > counted:
+    if kept.records > counted and not kept.shared:
         yield f"{kept.topic} has {kept.records:,} {what} of it, the ledger {counted:,}"
     elif kept.records < counted and not kept.cut:
         yield f"{counted - kept.records:,} of {counted:,} {what} are not in {kept.topic}"

@@ -47,9 +47,9 @@ class Aside:
     cut: bool
     offsets: dict[tuple[str, int], set[int]] = field(default_factory=lambda: defaultdict(set))
 
-    def kept(self, name: str, partition: int, covered: int) -> Kept:
-        """Return how many of them lie before ``covered``."""
-        return Kept(self.topic, sum(o < covered for o in self.offsets.get((name, partition), ())), self.cut)
+    def kept(self, name: str, partition: int, covered: int, *, shared: bool = False) -> Kept:
+        """Return how many of them lie before ``covered``; see `Kept`."""
+        return Kept(self.topic, sum(o < covered for o in self.offsets.get((name, partition), ())), self.cut, shared)
 
 
 class LogReader:

@@ -151,7 +151,7 @@ class Auditor:
                         line,
                         account,
                         late[topic].kept(p.name, partition, covered),
-                        dead[topic].kept(topic, partition, covered),
+                        dead[topic].kept(topic, partition, covered, shared=self._settings.worker.generation > 0),
                     )
                 )
         return lines
