@@ -15,6 +15,7 @@ from support.simulated.running import run_plan
 from support.simulated.trace import Trace
 from support.simulated.world import World
 
+pytestmark = pytest.mark.timeout(600)
 #: How many runs that have what it takes may be needed.
 MOST_RUNS = 40
 

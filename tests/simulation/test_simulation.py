@@ -11,6 +11,7 @@ import pytest
 
 from support.simulated.running import run_seed
 
+pytestmark = pytest.mark.timeout(600)
 FIXED = range(1, 31)
 FRESH_SECONDS = 6.0
 
