@@ -33,7 +33,7 @@ _DEAD = parse(
         "type": "record", "name": "DeadLetter", "namespace": "fluvial",
         "fields": [
             {"name": "payload", "type": ["null", "bytes"], "default": None}, {"name": "topic", "type": "string"},
-            {"name": "partition", "type": "int"}, {"name": "offset", "type": "long"},
+            {"name": "partition", "type": "int"}, {"name": "offset", "type": "long"}, {"name": "stage", "type": "string"},
         ],
     }
 )  # fmt: skip
@@ -99,13 +99,16 @@ class LogReader:
         return aside
 
     def dead_letters(self, topic: str, positions: list[Position], meter: Meter) -> Aside:
-        """Return the dead letters, by the topic and partition that they come from: repeats count once."""
+        """Return the workers' dead letters, by the topic and partition that they come from: repeats count once.
+
+        What a sink of raw events could not write is not among them: the worker has counted it as an event.
+        """
         aside = Aside(topic, any(p.begin > 0 for p in positions))
         for position in positions:
             for message in self.messages(position.topic, position.partition, position.begin, position.end):
                 meter.add()
                 dead = self._decoded(message.value(), _DEAD)
-                if dead is not None:
+                if dead is not None and dead["stage"] not in ("process", "write"):
                     aside.offsets[dead["topic"], dead["partition"]].add(dead["offset"])
         return aside
 
