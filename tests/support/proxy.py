@@ -105,6 +105,8 @@ class Proxy:
         ]
         try:
             await asyncio.gather(*pumps)
+        except asyncio.CancelledError:
+            pass  # the proxy closes
         finally:
             for pump in pumps:
                 pump.cancel()

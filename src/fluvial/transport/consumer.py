@@ -163,7 +163,8 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
         for tp, record in self.scheduler.iterate(records):
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return
-            if (active is None or tp in active or tp in self._buffered_partitions) and self._follows(tp, record):
+            wanted = active is None or tp in active or tp in self._buffered_partitions or tp in self._paused_partitions
+            if wanted and self._follows(tp, record):
                 self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
                 yield tp, self._to_message(tp, record)
 
