@@ -15,6 +15,7 @@ from fluvial.stream_apps.tables import slots_used
 from fluvial.stream_apps.windows import (
     OUT_ROWS,
     QUANTILES,
+    CountedWindows,
     Inputs,
     Late,
     Rows,
@@ -27,7 +28,7 @@ from fluvial.stream_apps.windows import (
 )
 
 
-class SessionWindows:
+class SessionWindows(CountedWindows):
     """Open sessions, their events, keys and identities of one pipeline and partition."""
 
     def __init__(self, pipeline: Pipeline, *, upstream_partitions: int = 0) -> None:
@@ -92,32 +93,6 @@ class SessionWindows:
         for o, s in enumerate(slots.tolist()):
             sk.emit(s, o, 0, offset, self.cfg, self.si, self.ei, self.ef, *out)
         return _rows(*out)
-
-    @property
-    def open_windows(self) -> int:
-        """How many sessions are open."""
-        return len(self.free) - int(self.st[k.N_FREE])
-
-    @property
-    def partition_time(self) -> int:
-        """P, epoch ms (`layout.NEG` before the first record)."""
-        return int(self.st[k.P])
-
-    @property
-    def closed_through(self) -> int:
-        """C of every key when the partition's time closes sessions."""
-        return int(self.st[k.CLOSED])
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """The ledger's part of this pipeline."""
-        s = self.st
-        return {
-            "ticks": int(s[k.N_TICKS]),
-            "aggregated": int(s[k.N_AGG]),
-            "duplicates": int(s[k.N_DUP]),
-            "late": int(s[k.N_LATE]),
-        }
 
     def state(self, room: Room, *, keys: int, record_keys: int) -> State:
         """Return copies of everything that decides what comes next."""

@@ -85,7 +85,40 @@ def concat_rows(parts: list[Rows], top_k: int) -> Rows:
     return Rows(*(np.concatenate([getattr(p, f) for p in parts]) for f in Rows.__slots__))
 
 
-class AlignedWindows:
+class CountedWindows:
+    """What a state of windows tells of itself: ``st`` holds its scalars, ``free`` the places that may be free."""
+
+    st: I64
+    free: I64
+
+    @property
+    def open_windows(self) -> int:
+        """How many windows are open."""
+        return len(self.free) - int(self.st[k.N_FREE])
+
+    @property
+    def partition_time(self) -> int:
+        """P, epoch ms (`layout.NEG` before the first record)."""
+        return int(self.st[k.P])
+
+    @property
+    def closed_through(self) -> int:
+        """C of every key when the partition's time closes windows."""
+        return int(self.st[k.CLOSED])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The ledger's part of this pipeline."""
+        s = self.st
+        return {
+            "ticks": int(s[k.N_TICKS]),
+            "aggregated": int(s[k.N_AGG]),
+            "duplicates": int(s[k.N_DUP]),
+            "late": int(s[k.N_LATE]),
+        }
+
+
+class AlignedWindows(CountedWindows):
     """Open windows, keys and identities of one pipeline and partition.
 
     ``upstream_partitions`` > 0 makes it a stage behind a rekeyed topic: its time is what all of them have announced.
@@ -177,32 +210,6 @@ class AlignedWindows:
         for o, s in enumerate(slots.tolist()):
             emit(s, o, 0, offset, self.cfg, self.wi, self.wf, self.arena, self.arena.view(np.float64), *out, *items)
         return Rows(*out)
-
-    @property
-    def open_windows(self) -> int:
-        """How many windows are open."""
-        return len(self.free) - int(self.st[k.N_FREE])
-
-    @property
-    def partition_time(self) -> int:
-        """P, epoch ms (`layout.NEG` before the first record)."""
-        return int(self.st[k.P])
-
-    @property
-    def closed_through(self) -> int:
-        """C of every key when the partition's time closes windows."""
-        return int(self.st[k.CLOSED])
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """The ledger's part of this pipeline."""
-        s = self.st
-        return {
-            "ticks": int(s[k.N_TICKS]),
-            "aggregated": int(s[k.N_AGG]),
-            "duplicates": int(s[k.N_DUP]),
-            "late": int(s[k.N_LATE]),
-        }
 
     def state(self, room: Room, *, keys: int, record_keys: int) -> State:
         """Return copies of everything that decides what comes next; where sets lie in the arena does not."""
