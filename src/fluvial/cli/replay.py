@@ -134,6 +134,8 @@ def _show(summary: "ReplaySummary", dry: bool) -> None:
         typer.echo(
             f"Generation {s.generation} is in {s.destination}, but no sink is writing it to Cassandra: start `fluvial sink`."
         )
+    elif s.in_table is None and not aside:
+        typer.echo("The table has them all: nothing had to be written.")
     else:
         typer.echo(f"Generation {s.generation} is in {s.destination}.")
 

@@ -109,7 +109,8 @@ class RowWriter:
                     changed=t.changed, added=t.added, unchanged=t.unchanged,
                 )  # fmt: skip
                 record = await asyncio.to_thread(self._records.update, record)
-            self._report(Step("write", f"{len(rows):,} rows of partition {p}", n, len(made)))
+            verb = "" if self._destination is not None else "would be "
+            self._report(Step("write", f"{verb}{len(rows):,} rows of partition {p}", n, len(made)))
         return record
 
     def _alive(self, columns: Mapping[str, Column], rows: I64) -> I64:

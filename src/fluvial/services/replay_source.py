@@ -21,6 +21,8 @@ POLL_SECONDS = 0.5
 SILENCE_SECONDS = 60.0
 TIMEOUT_SECONDS = 30.0
 FETCH_BYTES = 2 << 20
+# librdkafka tells on stderr that it forgets answers nobody waits for.
+QUIET = {"log_level": 4}
 
 
 class ReplaySource(Protocol):
@@ -96,7 +98,7 @@ class TopicSource:
 def _since(
     kafka: KafkaSettings, topic: str, partitions: Iterable[int], timestamp_ms: int
 ) -> dict[int, tuple[int, int] | None]:
-    admin = AdminClient(librdkafka_config(kafka))
+    admin = AdminClient(librdkafka_config(kafka) | QUIET)
     asked = {TopicPartition(topic, p): OffsetSpec.for_timestamp(timestamp_ms) for p in partitions}
     try:
         found = {

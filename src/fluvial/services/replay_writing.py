@@ -30,6 +30,8 @@ POLL_SECONDS = 0.5
 # A sink that gets nowhere for so long, or that nobody runs.
 STUCK_SECONDS = 60.0
 MEMBERLESS_SECONDS = 3.0
+# librdkafka tells on stderr that it forgets answers nobody waits for.
+QUIET = {"log_level": 4}
 
 Columns = Mapping[str, Column]
 
@@ -93,7 +95,7 @@ class SideTable:
 async def sink_gets_there(settings: Settings, topic: str, verb: str, report: Report) -> bool:
     """Wait until the sink has written all that is in a result topic now; false when no sink runs or it does not get on."""
     progress, group = GroupProgress(settings.kafka), settings.sink.group
-    admin = AdminClient(librdkafka_config(settings.kafka))
+    admin = AdminClient(librdkafka_config(settings.kafka) | QUIET)
     ends = {p.partition: p.end for p in await asyncio.to_thread(progress.positions, group, {topic})}
     total = least = -1
     since = time.monotonic()
