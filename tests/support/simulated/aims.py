@@ -77,8 +77,10 @@ def sinks_stopped_amid_an_outage(plan: Plan) -> Plan:
     return replace(plan, faults=(away, *_sinks(plan, "stop", (0.6, 0.85))))
 
 
-def sinks_killed_amid_waiting_writes(plan: Plan) -> Plan:
+def sinks_killed_amid_waiting_writes(plan: Plan) -> Plan | bool:
     """Some writes go on waiting while later ones are acknowledged, and sinks die meanwhile."""
+    if len({s.device for s in plan.sendings}) < 6 or len(plan.sendings) < 45:
+        return False
     kills = _sinks(plan, "kill", (0.5, 0.65, 0.8, 0.95))
     return replace(plan, faults=kills, mood=replace(plan.mood, hot=0.4), fetch_most=5, fetch_wait=(1.0, 3.0))
 
