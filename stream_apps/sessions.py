@@ -10,21 +10,16 @@ from fluvial.records import I64
 from fluvial.schemas.declarations import Pipeline, Session
 from fluvial.stream_apps import layout as k
 from fluvial.stream_apps import session_kernel as sk
+from fluvial.stream_apps.growth import CountedWindows, enlarged, grown, new_keys, no_heads, power_of_two
 from fluvial.stream_apps.snapshots import Room, State
 from fluvial.stream_apps.tables import slots_used
 from fluvial.stream_apps.windows import (
     OUT_ROWS,
     QUANTILES,
-    CountedWindows,
     Inputs,
     Late,
     Rows,
     concat_rows,
-    enlarged,
-    grown,
-    new_keys,
-    no_heads,
-    power_of_two,
 )
 
 

@@ -15,6 +15,7 @@ from fluvial.records import F64, I64
 from fluvial.schemas.declarations import Hopping, Pipeline, Tumbling
 from fluvial.stream_apps import layout as k
 from fluvial.stream_apps.emission import emit
+from fluvial.stream_apps.growth import CountedWindows, enlarged, grown, new_keys, no_heads, power_of_two
 from fluvial.stream_apps.kernel import fold
 from fluvial.stream_apps.snapshots import Blocks, Room, State
 from fluvial.stream_apps.tables import place_sets, rebuild_windows, slots_used, take_sets
@@ -83,39 +84,6 @@ def concat_rows(parts: list[Rows], top_k: int) -> Rows:
             np.empty((0, k.N_OI), np.int64), np.empty((0, k.N_OF)), np.empty((0, top_k), np.int64), np.empty((0, top_k))
         )
     return Rows(*(np.concatenate([getattr(p, f) for p in parts]) for f in Rows.__slots__))
-
-
-class CountedWindows:
-    """What a state of windows tells of itself: ``st`` holds its scalars, ``free`` the places that may be free."""
-
-    st: I64
-    free: I64
-
-    @property
-    def open_windows(self) -> int:
-        """How many windows are open."""
-        return len(self.free) - int(self.st[k.N_FREE])
-
-    @property
-    def partition_time(self) -> int:
-        """P, epoch ms (`layout.NEG` before the first record)."""
-        return int(self.st[k.P])
-
-    @property
-    def closed_through(self) -> int:
-        """C of every key when the partition's time closes windows."""
-        return int(self.st[k.CLOSED])
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """The ledger's part of this pipeline."""
-        s = self.st
-        return {
-            "ticks": int(s[k.N_TICKS]),
-            "aggregated": int(s[k.N_AGG]),
-            "duplicates": int(s[k.N_DUP]),
-            "late": int(s[k.N_LATE]),
-        }
 
 
 class AlignedWindows(CountedWindows):
@@ -278,34 +246,7 @@ def _no_free_regions() -> I64:
     return heads
 
 
-def power_of_two(n: int) -> int:
-    return 1 << (n - 1).bit_length()
-
-
-def new_keys(n: int) -> I64:
-    ki = np.full((n, k.N_KI), -1, np.int64)
-    ki[:, [k.K_TIME, k.K_HEARD, k.K_CLOSED]] = k.NEG
-    ki[:, k.K_SIBLING] = k.UNKNOWN
-    return ki
-
-
-def no_heads(n: int) -> I64:
-    return np.full(n, -1, np.int64)
-
-
 def _new_windows(n: int) -> tuple[I64, F64]:
     wi = np.zeros((n, k.N_WI), np.int64)
     wi[:, k.W_KEY] = -1
     return wi, np.zeros((n, k.N_WF))
-
-
-def grown(a: Any, n: int, new: Any) -> Any:
-    """Return ``a`` if it has n rows, else a longer copy."""
-    return a if len(a) >= n else enlarged(a, power_of_two(n), new)
-
-
-def enlarged(a: Any, n: int, new: Any) -> Any:
-    """Return a copy of ``a`` with n rows in all, those that it lacks as ``new`` makes them."""
-    out = new(n)
-    out[: len(a)] = a
-    return out
