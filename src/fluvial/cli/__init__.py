@@ -28,6 +28,7 @@ COMMAND_FILES = (
     "gateway",
     "keys",
     "push",
+    "feed",
     "query",
     "ledger",
     "audit",
