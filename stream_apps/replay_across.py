@@ -13,7 +13,16 @@ from fluvial.schemas.declarations import Pipeline
 from fluvial.stream_apps import layout as k
 from fluvial.stream_apps.aggregation import Aggregation, StageBatch
 from fluvial.stream_apps.interning import joined
-from fluvial.stream_apps.replay_rules import Span, clock_of, event_times, take_events, take_rows, with_lateness
+from fluvial.stream_apps.replay_rules import (
+    NEVER_LATE_MS,
+    Span,
+    clock_of,
+    event_times,
+    take_events,
+    take_rows,
+    times_of,
+    with_lateness,
+)
 from fluvial.stream_apps.replaying import ALL_PARTITIONS, Counts
 from fluvial.stream_apps.windows import Rows
 
@@ -48,7 +57,8 @@ class AcrossPartitions:
     def process(self, partition: int, batch: StageBatch) -> None:
         """Fold the next records of a partition."""
         late = self._clocks[partition].fold(batch)[1].record
-        self._late += len(late)
+        time, (begin, end) = times_of(batch, self._pipeline.event_time)[late], self._times
+        self._late += int(((time >= begin) & (time < (NEVER_LATE_MS if end is None else end))).sum())
         self._values.fold(take_events(batch, self._pipeline.event_time, self._times))
 
     def columns(self, generation: int) -> dict[str, Column]:
@@ -63,7 +73,7 @@ class AcrossPartitions:
 
     @property
     def counts(self) -> Counts:
-        """Windows written, windows that are still open, late events (of any time) taken in."""
+        """Windows written, windows that are still open, late events taken in."""
         closed, still = self._rows()
         return Counts(len(closed), len(still), self._late)
 

@@ -27,7 +27,7 @@ from fluvial.services.replay_plan import (
     plan_replay,
 )
 from fluvial.services.replay_reading import PartitionReader, RangeReader, ReadProgress, folding_of
-from fluvial.services.replay_records import DONE, ReplayError, ReplayRecord, ReplayRecords
+from fluvial.services.replay_records import DONE, REFUSED, ReplayError, ReplayRecord, ReplayRecords
 from fluvial.services.replay_runs import new_run, plan_of_run, unfinished_run
 from fluvial.services.replay_source import ReplaySource, TopicSource
 from fluvial.services.replay_writing import Destination, ResultTopic, SideTable, sink_gets_there
@@ -110,7 +110,12 @@ class ReplayRun:
                     await asyncio.to_thread(self._make_side_table, session, table, resume)
                 if not resume:
                     record = await asyncio.to_thread(records.allocate, record)
-            made = await self._read(plan, record, source, registry)
+            try:
+                made = await self._read(plan, record, source, registry)
+            except ReplayError:
+                if not dry and not record.finished:  # nothing to go on with
+                    await asyncio.to_thread(records.update, replace(record, status=REFUSED))
+                raise
             # What the sink has yet to write may still change the table: then nothing in it counts as unchanged.
             settled = dry or bool(self._side) or await self._sunk("first writes")
             self._report(Step("compare", f"with the rows of {table.name}"))

@@ -171,7 +171,7 @@ def _from_the_beginning(pipeline: Pipeline, request: ReplayRequest) -> str:
     if request.lateness != "unlimited":
         return "what is late depends on the log's history"
     if pipeline.upstream:
-        return f"{pipeline.source} is a rekeyed topic, whose time is announced in it"
+        return f"the time of {pipeline.source}, a rekeyed topic, is announced in it"
     return ""
 
 

@@ -11,7 +11,7 @@ from cassandra.query import SimpleStatement
 
 from fluvial.errors import FluvialError
 
-READING, WRITING, DONE = "reading", "writing", "done"
+READING, WRITING, DONE, REFUSED = "reading", "writing", "done", "refused"
 
 
 class ReplayError(FluvialError):

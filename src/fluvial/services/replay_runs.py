@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from fluvial.schemas.declarations import Pipeline
 from fluvial.services.replay_plan import ReplayPlan, fingerprint
-from fluvial.services.replay_records import DONE, READING, ReplayError, ReplayRecord, ReplayRecords
+from fluvial.services.replay_records import READING, WRITING, ReplayError, ReplayRecord, ReplayRecords
 from fluvial.stream_apps.plan import TopicPlan
 from fluvial.stream_apps.replay_rules import Lateness, Span
 
@@ -28,7 +28,7 @@ def unfinished_run(records: ReplayRecords, pipeline: str, destination: str) -> R
         ReplayError: there is none.
     """
     for record in records.of(pipeline):
-        if record.status != DONE and record.destination == destination:
+        if record.status in (READING, WRITING) and record.destination == destination:
             return record
     raise ReplayError(
         f"no replay of {pipeline} into {destination} is unfinished", hint="leave --resume out to begin one"
