@@ -294,7 +294,10 @@ class Worker:
 
     async def _publishing(self) -> Publisher:
         if self._publisher is None:
-            self._publisher = await self.app.add_async_context(Publisher(self._kafka))
+            self._publisher = await self.app.add_async_context(
+                # An announcement of time must not overtake records that failed before it.
+                Publisher(self._kafka, gapless=True)
+            )
         return self._publisher
 
     async def _in_thread(self, call: Any, *args: Any) -> Any:

@@ -24,7 +24,7 @@ FOLDERS = ("fluvial", "fluvial.schemas", "fluvial.producers", "fluvial.stream_ap
 # What marks a kernel's file: it takes `njit` from here. These have what kernels take from elsewhere: constants, intrinsics.
 MARK = b"fluvial.compiling import"
 TAKEN = frozenset({"layout.py", "prefetch.py"})
-KEPT = 4
+KEPT = 8
 
 
 def kernel_sources() -> list[Path]:

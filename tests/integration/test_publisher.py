@@ -99,7 +99,7 @@ async def test_nothing_published_is_delivered_at_once(kafka: KafkaSettings) -> N
 async def test_records_that_kafka_refuses_are_reported_to_whoever_awaits_them(kafka: KafkaSettings) -> None:
     with fresh_topic(kafka) as topic:
         async with Publisher(kafka) as publisher:
-            delivery = await publisher.publish(topic, None, spans([b"ok", b"x" * 5_000_000, b"ok too"]))
+            delivery = await publisher.publish(topic, None, spans([b"ok", b"x" * 9_000_000, b"ok too"]))
             with pytest.raises(PublishError, match="1 of 3 records"):
                 await delivery
             await publisher.flush()
@@ -111,10 +111,10 @@ async def test_a_failure_that_nobody_awaited_is_raised_by_flush_and_on_leaving(k
         publisher = Publisher(kafka)
         with pytest.raises(PublishError, match="1 of 1 records"):
             async with publisher:
-                await publisher.publish(topic, None, spans([b"x" * 5_000_000]))
+                await publisher.publish(topic, None, spans([b"x" * 9_000_000]))
                 with pytest.raises(PublishError, match="1 of 1 records"):
                     await publisher.flush()
-                await publisher.publish(topic, None, spans([b"x" * 5_000_000]))
+                await publisher.publish(topic, None, spans([b"x" * 9_000_000]))
                 await asyncio.sleep(0)
 
 

@@ -39,8 +39,10 @@ class TableReader:
         regular = {name: c.cql_type for name, c in described.columns.items() if name not in primary}
         self._written = [name for name, kind in regular.items() if not kind.startswith(("list<", "set<", "map<"))]
         self._columns = list(described.columns)
+        # A row is written whole, so any cell tells when it expires; a null has no cell, and `final` is never null.
+        lasting = "final" if "final" in self._written else self._written[0]
         times = [f'writetime("{name}")' for name in self._written]
-        selected = ", ".join([f'"{name}"' for name in described.columns] + times + ['ttl("final")'])
+        selected = ", ".join([f'"{name}"' for name in described.columns] + times + [f'ttl("{lasting}")'])
         where = " AND ".join(f'"{name}" = ?' for name in self.partition_key)
         self._all = f'SELECT {selected} FROM "{keyspace}"."{table}"'  # noqa: S608
         self._partition = f"{self._all} WHERE {where}"

@@ -92,6 +92,8 @@ async def run_gateway(settings: Settings, catalog: Catalog) -> None:
             )
 
             async def ready() -> str | None:
+                if publisher.fatal is not None:
+                    return f"the producer has failed for good, start the gateway again: {publisher.fatal}"
                 try:
                     async with asyncio.timeout(READY_TIMEOUT_SECONDS):
                         await asyncio.to_thread(partition_counts, settings.kafka, set(topics))

@@ -35,19 +35,21 @@ class Publisher:
     """Publishes columns of records: acks=all, idempotent, partitioned as Java does (murmur2), bounded in flight.
 
     Use it as an async context manager; leaving it waits for everything in flight. ``max_in_flight`` bounds the records
-    that wait for their acknowledgement (and 128 MiB their bytes).
+    that wait for their acknowledgement (and 128 MiB their bytes). ``gapless``: once a record of a partition has failed for
+    good, no later one follows it there; everything after it fails as well (`fatal`).
 
     Raises:
         PublishError: on leaving, when something published was not acknowledged and its `Delivery` was not awaited.
     """
 
-    def __init__(self, kafka: KafkaSettings, *, max_in_flight: int = 200_000) -> None:
+    def __init__(self, kafka: KafkaSettings, *, max_in_flight: int = 200_000, gapless: bool = False) -> None:
         self._max_in_flight = max_in_flight
         self._chunk = max(1, min(CHUNK, max_in_flight // 4))
         self._config = {
             **librdkafka_config(kafka),
             "acks": "all",
             "enable.idempotence": True,
+            "enable.gapless.guarantee": gapless,
             "partitioner": "murmur2_random",
             "compression.type": "lz4",
             "linger.ms": 20,
@@ -90,6 +92,11 @@ class Publisher:
             await asyncio.to_thread(self._thread.join, 5)
             for delivery in list(self._pending):
                 delivery.abandon("the publisher was closed")
+
+    @property
+    def fatal(self) -> str | None:
+        """Why nothing can be published any more, or None."""
+        return self._fatal
 
     @property
     def in_flight(self) -> int:
