@@ -15,6 +15,7 @@ from fluvial.failpoints import VARIABLE
 
 FLUVIAL = Path(sys.executable).parent / "fluvial"
 STOP_SECONDS = 60.0
+STARTED = "---- started"
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -55,7 +56,7 @@ class Processes:
             assert m.process is None or m.process.poll() is not None, f"{name} runs"
             environment = {**m.environment, **({VARIABLE: failpoints} if failpoints else {})}
             with (self.folder / f"{name}.log").open("ab") as log:
-                log.write(f"---- started, {failpoints or 'no failpoints'}\n".encode())
+                log.write(f"{STARTED}, {failpoints or 'no failpoints'}\n".encode())
                 log.flush()
                 m.process = subprocess.Popen(
                     [FLUVIAL, *m.command], env=environment, cwd=self.folder, stdout=log, stderr=log
@@ -86,6 +87,10 @@ class Processes:
             process = m.process
         if process is None or process.poll() is not None:
             return
+        # One that is still importing has no handler yet, and what a signal does then is the shell's business.
+        deadline = time.monotonic() + STOP_SECONDS
+        while process.poll() is None and not self._has_begun(name) and time.monotonic() < deadline:
+            time.sleep(0.1)
         process.send_signal(number)
         process.send_signal(signal.SIGCONT)
         try:
@@ -133,6 +138,10 @@ class Processes:
                 m.process.kill()
             if m.process is not None:
                 m.process.wait()
+
+    def _has_begun(self, name: str) -> bool:
+        life = (self.folder / f"{name}.log").read_text(errors="replace").rpartition(STARTED)[2]
+        return "Starting..." in life
 
     def _measure(self, m: Member) -> None:
         assert m.process is not None
