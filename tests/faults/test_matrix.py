@@ -23,13 +23,9 @@ pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(6
 def test_everything_holds_after_the_faults_of_row(row: str, cluster_settings: Settings, tmp_path: Path) -> None:
     scenario = ROWS[row]
     # How soon it recovers is measured by `make faults`, on a machine that does nothing else.
-    short = replace(
-        scenario,
-        shape=replace(scenario.shape, **SHORT),
-        partitions=2,
-        posts=1.0 if row == "1" else 0.0,
-        recovery_seconds=120.0,
-    )
+    posts = 1.0 if row == "1" else 0.0
+    shape = replace(scenario.shape, **SHORT)
+    short = replace(scenario, shape=shape, partitions=2, posts=posts, recovery_seconds=120.0)
     outcome = run_trial(short, SEED, cluster_settings, tmp_path)
     assert outcome.events > 1_000
     assert outcome.faults

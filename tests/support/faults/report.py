@@ -80,7 +80,7 @@ def _where() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"{_now()[:10]}, {platform.system()} on {platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB, servers and "
-        "clients on the same machine."
+        f"clients on the same machine, load average at the end {os.getloadavg()[2]:.0f}."
     )
 
 

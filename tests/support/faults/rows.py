@@ -207,7 +207,7 @@ NEED_A_CLUSTER = frozenset({"14", "15", "23"})
 def _die_at(t: Trial, names: list[str], failpoints: tuple[str, ...]) -> None:
     for _ in range(t.rng.randint(1, 2)):
         name = t.rng.choice(names)
-        t.restart(name, f"{t.rng.choice(failpoints)}=kill@{t.rng.randint(1, 6)}")
+        t.restart(name, f"{t.rng.choice(failpoints)}=kill@{t.rng.randint(1, 4)}")
         t.dies(name, 15.0)
 
 
