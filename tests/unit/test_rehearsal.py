@@ -25,7 +25,8 @@ catalog = Catalog([DECLARATION])
 plans = plan_topics(catalog.pipelines)
 schemas = {t: catalog.schema_of(t) for t in plans}
 written = {t.name: t.schema for t in catalog.topics}
-writers = outputs.Writers({n: Encoder(s, 1) for n, s in written.items() if not n.endswith("dead-letter")}, DatumWriter(load_schema(DEAD_LETTER), 1))
+encoders = {n: Encoder(s, 1) for n, s in written.items() if not n.endswith("dead-letter")}
+writers = outputs.Writers(encoders, DatumWriter(load_schema(DEAD_LETTER), 1))
 partitions = {t.name: 2 for t in catalog.topics}
 
 def compiled():

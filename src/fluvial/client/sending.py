@@ -115,7 +115,8 @@ class Sender:
             log.warning("%s; %s events wait and are sent again", why, f"{self._outbox.waiting:,}")
         self.last_problem = why
         self._at += 1
-        delay: float = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(failures, 20)) * random.uniform(0.5, 1.0)  # noqa: S311
+        jitter = random.uniform(0.5, 1.0)  # noqa: S311
+        delay: float = jitter * min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(failures, 20))
         asked = float(retry_after) if retry_after and retry_after.isdigit() else 0.0
         return max(delay, min(asked, LONGEST_DELAY_SECONDS) * random.uniform(1.0, 1.2))  # noqa: S311
 
