@@ -10,6 +10,9 @@ from fluvial.stream_apps import layout as k
 from fluvial.stream_apps.aggregation import StageBatch
 from fluvial.transport.headers import TICK_HEADER, UPSTREAM_HEADER, null_value_longs
 
+# 0001-01-01T00:00Z: below it a time cannot be written down, and far below it windows could not be counted.
+EARLIEST_MS = -62_135_596_800_000
+
 
 def sort_records(
     records: RecordColumns,
@@ -66,6 +69,9 @@ def sort_records(
                 refuse(wild, "NotFinite", f"field {name} is NaN or infinite")
     time = events.columns[event_time]
     assert isinstance(time, Longs)
+    ancient = events.ok & good & (time.values < EARLIEST_MS)
+    if ancient.any():
+        refuse(ancient, "BeforeYearOne", f"field {event_time} is before the year 1: a clock that was never set")
     if not upstream_partitions:
         ahead = events.ok & (time.values > records.timestamp + max_ahead_ms)
         if ahead.any():

@@ -55,6 +55,8 @@ FIELDS: dict[str, type] = {
     "upstream_index": int,
 }
 
+ONCE = ("keyed_tick", "invalid", "ahead", "ancient", "bad")
+
 T = TypeVar("T")
 
 
@@ -71,7 +73,7 @@ class Log:
 class _Step:
     """One record, its time relative to the greatest time so far."""
 
-    kind: Literal["event", "invalid", "ahead", "tick", "keyed_tick", "bad"]
+    kind: Literal["event", "invalid", "ahead", "ancient", "tick", "keyed_tick", "bad"]
     behind: int
     jump: Literal["none", "span", "lateness", "idle"]
     nudge: int
@@ -154,7 +156,7 @@ def cut(items: Sequence[T], batching: Sequence[tuple[int, int]]) -> list[Sequenc
 
 
 def _steps(upstream_partitions: int) -> st.SearchStrategy[_Step]:
-    kinds = ["event"] * 30 + ["tick"] * (8 if upstream_partitions else 2) + ["keyed_tick", "invalid", "ahead", "bad"]
+    kinds = ["event"] * 30 + ["tick"] * (8 if upstream_partitions else 2) + [*ONCE]
     return st.builds(
         _Step,
         kind=st.sampled_from(kinds),
@@ -181,7 +183,7 @@ def _records(p: Pipeline, steps: list[_Step]) -> list[Record]:
     for i, step in enumerate(steps):
         offset += 1 + step.offset_gap
         t = clock + step.behind + jumps[step.jump] + (step.nudge if step.jump != "none" else 0)
-        if step.kind not in ("ahead", "invalid", "bad"):
+        if step.kind not in ("ahead", "ancient", "invalid", "bad"):
             clock = max(clock, t)
         event: dict[str, Any] = {
             "device": step.device,
@@ -201,6 +203,9 @@ def _records(p: Pipeline, steps: list[_Step]) -> list[Record]:
             case "event" | "invalid":
                 records.append(Record(offset, t, "event", key, event))
                 sent.append(event)
+            case "ancient":
+                before_year_one = -62_135_596_800_001 if offset % 2 else -(1 << 63)
+                records.append(Record(offset, t, "event", key, event | {"at": before_year_one}))
             case "ahead":
                 records.append(Record(offset, t - MAX_AHEAD_MS - 1, "event", key, event | {"at": t}))
             case "tick":

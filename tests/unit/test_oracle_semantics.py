@@ -232,6 +232,14 @@ def test_an_event_too_far_ahead_of_its_broker_timestamp_is_dead_lettered_and_tou
     assert late_by(alone) == []
 
 
+def test_an_event_before_the_year_one_is_dead_lettered_and_touches_nothing() -> None:
+    year_one = -62_135_596_800_000
+    result = ran(SENSORS, reading(year_one - 1), reading(-(1 << 63), sensor="b"), reading(year_one), reading(3))
+    assert result.dead == [Dead(0, "ancient"), Dead(1, "ancient")]
+    assert result.ledger.dead_lettered == 2
+    assert result.ledger.aggregated == 2
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
 def test_a_value_that_is_no_finite_number_is_refused(value: float) -> None:
     assert ran(SENSORS, reading(3, value)).dead == [Dead(0, "invalid")]

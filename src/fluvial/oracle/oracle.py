@@ -14,6 +14,9 @@ from fluvial.oracle.records import Dead, Event, Late, OracleResult, Record, Row
 from fluvial.oracle.windows import NEVER, Instant, closed_through, covering, is_valid
 from fluvial.schemas.declarations import UPSTREAM_IDENTITY, Hopping, Pipeline, Session, Tumbling
 
+# 0001-01-01T00:00Z (R3).
+EARLIEST_MS = -62_135_596_800_000
+
 
 def run(
     pipeline: Pipeline,
@@ -144,6 +147,9 @@ class Oracle:
             self._dead_letter("invalid")
             return
         t = event[self.pipeline.event_time]
+        if t < EARLIEST_MS:
+            self._dead_letter("ancient")
+            return
         if not self.rekeyed and t > record.timestamp + self.max_ahead_ms:
             self._dead_letter("ahead")
             return

@@ -37,10 +37,10 @@ class Late:
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """A record that was set aside and touched nothing, and why: ``bad``, ``invalid`` or ``ahead``."""
+    """A record that was set aside and touched nothing, and why: ``bad``, ``invalid``, ``ancient`` or ``ahead``."""
 
     offset: int
-    reason: Literal["bad", "invalid", "ahead"]
+    reason: Literal["bad", "invalid", "ancient", "ahead"]
 
 
 @dataclass(slots=True)
