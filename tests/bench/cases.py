@@ -138,6 +138,26 @@ def import_parquet(bench: Bench) -> Result:
     return _measuring_itself(bench, "import-parquet", "imports", "measure_parquet", bench.kafka().model_dump_json())
 
 
+def gateway_avro(bench: Bench) -> Result:
+    """`fluvial gateway`, gRPC with Avro."""
+    return _measuring_itself(bench, "gateway-avro", "gateway", "measure_avro", bench.kafka().model_dump_json())
+
+
+def gateway_typed(bench: Bench) -> Result:
+    """`fluvial gateway`, gRPC with typed messages."""
+    return _measuring_itself(bench, "gateway-typed", "gateway", "measure_typed", bench.kafka().model_dump_json())
+
+
+def gateway_ndjson(bench: Bench) -> Result:
+    """`fluvial gateway`, HTTP with NDJSON."""
+    return _measuring_itself(bench, "gateway-ndjson", "gateway", "measure_ndjson", bench.kafka().model_dump_json())
+
+
+def gateway_baseline(bench: Bench) -> Result:
+    """FastAPI and one produce per event."""
+    return _measuring_itself(bench, "gateway-baseline", "gateway", "measure_baseline", bench.kafka().model_dump_json())
+
+
 def _script(name: str) -> list[str]:
     return [sys.executable, str(HERE / f"measured_{name}.py")]
 
@@ -157,6 +177,10 @@ CASES: Mapping[str, Callable[[Bench], Result]] = {
     "raw-consume": raw_consume,
     "import-csv": import_csv,
     "import-parquet": import_parquet,
+    "gateway-avro": gateway_avro,
+    "gateway-typed": gateway_typed,
+    "gateway-ndjson": gateway_ndjson,
+    "gateway-baseline": gateway_baseline,
     "sink": sink,
     "sink-per-row": sink_per_row,
 }

@@ -59,6 +59,9 @@ BARS = (
     Bar("worker-1k ÷ flink, per CPU second", ("worker-1k", "flink"), _times_per_cpu("worker-1k", "flink"), at_least=3),
     Bar("import-parquet, events per second", ("import-parquet",), _wall("import-parquet"), at_least=300e3),
     Bar("import-csv, events per second", ("import-csv",), _wall("import-csv"), at_least=150e3),
+    Bar("gateway-avro, events per second", ("gateway-avro",), _wall("gateway-avro"), at_least=150e3),
+    Bar("gateway-typed, events per second", ("gateway-typed",), _wall("gateway-typed"), at_least=60e3),
+    Bar("gateway-ndjson, events per second", ("gateway-ndjson",), _wall("gateway-ndjson"), at_least=40e3),
     Bar("sink, rows per second", ("sink",), _wall("sink"), at_least=80e3),
     Bar("sink ÷ sink-per-row", ("sink", PER_ROW), _times("sink", PER_ROW), at_least=10),
 )
