@@ -32,7 +32,7 @@ from fluvial.transport.connection import librdkafka_config
 
 BATCH = 500
 PARTITIONS = 4
-LANES = 8
+LANES = 32
 WARM_UP_BATCHES = 60
 BATCHES = {"avro": 2_000, "typed": 800, "ndjson": 500, "baseline": 60}
 HERE = Path(__file__).resolve().parent
@@ -95,7 +95,7 @@ def _started(settings: Settings, topic: str, kind: str, core: int) -> subprocess
 
 @asynccontextmanager
 async def _sender(kind: str, topic: str) -> AsyncIterator[Send]:
-    """Yield a function that sends n batches over 8 lanes and returns how long each waited, in seconds."""
+    """Yield a function that sends n batches over some lanes and returns how long each waited, in seconds."""
     if kind in ("avro", "typed"):
         async with grpc.aio.insecure_channel(f"127.0.0.1:{GRPC_PORT}") as channel:
             stub, request = ingest_pb2_grpc.IngestStub(channel), _request(kind, topic)
