@@ -85,8 +85,7 @@ def read_datum(value: bytes, writer_schema: Any) -> Any:
     Raises:
         SchemaError: not framed or not of this schema.
     """
-    if len(value) < 5 or value[0] != 0:
-        raise SchemaError("a value without its 5-byte frame", hint="it was not written in Confluent's wire format")
+    _schema_id(value)
     try:
         return fastavro.schemaless_reader(io.BytesIO(value[5:]), fastavro.parse_schema(writer_schema), None)
     except (ValueError, EOFError, IndexError, KeyError) as e:
@@ -113,9 +112,7 @@ class DatumReader:
             SchemaError: not framed, of an unknown schema, or not readable as the reader's.
             RegistryUnavailableError: nobody could tell its schema.
         """
-        if len(value) < 5 or value[0] != 0:
-            raise SchemaError("a value without its 5-byte frame", hint="it was not written in Confluent's wire format")
-        (schema_id,) = struct.unpack_from(">I", value, 1)
+        schema_id = _schema_id(value)
         if schema_id not in self._pairs:
             plain = _plain(self._schema_by_id(schema_id))
             self._pairs[schema_id] = fastavro.parse_schema(plain), None if plain == self._plain else self._reader
@@ -123,6 +120,13 @@ class DatumReader:
             return fastavro.schemaless_reader(io.BytesIO(value[5:]), *self._pairs[schema_id])
         except Exception as e:  # fastavro raises whatever Python raised inside
             raise SchemaError(f"cannot read a record: {type(e).__name__}: {e}", hint="check its writer's schema") from e
+
+
+def _schema_id(value: bytes) -> int:
+    if len(value) < 5 or value[0] != 0:
+        raise SchemaError("a value without its 5-byte frame", hint="it was not written in Confluent's wire format")
+    (schema_id,) = struct.unpack_from(">I", value, 1)
+    return int(schema_id)
 
 
 def _plain(node: Any) -> Any:

@@ -35,7 +35,7 @@ class TopicSpec:
 
 def topic_specs(catalog: Catalog, kafka: KafkaSettings, worker_group: str) -> tuple[TopicSpec, ...]:
     """Return all topics of some declarations and the checkpoints of a worker group."""
-    specs = [_spec(t.name, kafka, _config(t.role, kafka)) for t in catalog.topics]
+    specs = [topic_spec(t.name, kafka, _config(t.role, kafka)) for t in catalog.topics]
     checkpoints = {
         "cleanup.policy": "compact",
         "max.message.bytes": str(CHECKPOINT_BYTES),
@@ -45,8 +45,8 @@ def topic_specs(catalog: Catalog, kafka: KafkaSettings, worker_group: str) -> tu
         # Readers need no tombstones: what no manifest names is not used.
         "delete.retention.ms": "60000",
     }
-    specs.append(_spec(f"{worker_group}.checkpoints", kafka, checkpoints))
-    handled = _spec(HANDLED_TOPIC, kafka, {"cleanup.policy": "compact"})
+    specs.append(topic_spec(f"{worker_group}.checkpoints", kafka, checkpoints))
+    handled = topic_spec(HANDLED_TOPIC, kafka, {"cleanup.policy": "compact"})
     specs.append(replace(handled, partitions=1))
     return tuple(specs)
 
@@ -75,9 +75,15 @@ def ensure_topics(admin: AdminClient, specs: Sequence[TopicSpec], timeout_second
     return [findings[s.name] for s in specs]
 
 
-def _spec(name: str, kafka: KafkaSettings, config: Mapping[str, str]) -> TopicSpec:
+def topic_spec(name: str, kafka: KafkaSettings, config: Mapping[str, str]) -> TopicSpec:
+    """Return a topic with the partitions and replicas of the settings."""
     insync = {"min.insync.replicas": str(kafka.min_insync_replicas)}
     return TopicSpec(name, kafka.partitions, kafka.replication_factor, {**config, **insync})
+
+
+def retention_ms(hours: int) -> int:
+    """Return a retention as Kafka takes it; negative hours are for ever (−1)."""
+    return hours * HOUR_MS if hours >= 0 else -1
 
 
 def _config(role: Role, kafka: KafkaSettings) -> dict[str, str]:
@@ -86,7 +92,7 @@ def _config(role: Role, kafka: KafkaSettings) -> dict[str, str]:
         hours = max(hours, KEPT_ASIDE_HOURS)
     config = {
         "cleanup.policy": "delete",
-        "retention.ms": str(hours * HOUR_MS if hours >= 0 else -1),
+        "retention.ms": str(retention_ms(hours)),
         "max.message.bytes": str(EVENT_BYTES if role not in ("late", "dead-letter") else WRAPPED_BYTES),
     }
     if role == "events":

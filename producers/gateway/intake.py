@@ -48,11 +48,6 @@ class Checked:
         """How many events are good."""
         return len(self.values)
 
-    @property
-    def bytes(self) -> int:
-        """Their size."""
-        return int(self.values.length.sum())
-
 
 class TopicIntake:
     """One topic's checks. Safe to share between threads.

@@ -62,7 +62,6 @@ class MqttBridge:
         self._nodes = SparkplugNodes()
         self._connection = 0
         self._queue: asyncio.Queue[Message] = asyncio.Queue()
-        self.connected = False
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5, manual_ack=True, reconnect_on_failure=True
         )
@@ -166,13 +165,11 @@ class MqttBridge:
             log.warning("mqtt: the broker refuses the connection: %s", reason)
             return
         self._connection += 1
-        self.connected = True
         shared = [f"$share/{self._group}/{r.filter}" for r in self._routes if not r.is_sparkplug]
         client.subscribe([(f, 1) for f in (*shared, *(r.filter for r in self._routes if r.is_sparkplug))])
         log.info("mqtt: connected to %s", self._url.hostname)
 
     def _on_disconnect(self, client: paho.Client, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
-        self.connected = False
         if reason.is_failure:
             log.warning("mqtt: the connection broke (%s); connecting again", reason)
 

@@ -138,25 +138,31 @@ def _pages(session: Any, query: Query, buckets: Iterable[date]) -> Iterator[list
         # The driver takes a naive datetime as UTC.
         bounds = tuple(t.astimezone(UTC).replace(tzinfo=None) for t in (query.range.begin, query.range.end))
         most = query.limit or 2**31 - 1
-        waiting = iter(buckets)  # asks Cassandra itself, when it comes from `_existing`
-
-        def ask(bucket: date) -> Any:
-            return session.execute_async(statement, (*query.key, bucket, *bounds, most))
-
-        asked = deque(ask(b) for b in islice(waiting, AHEAD))
-        while asked:
-            rows = asked.popleft().result()
-            asked.extend(ask(b) for b in islice(waiting, 1))
-            while True:
-                yield rows.current_rows
-                if not rows.has_more_pages:
-                    break
-                rows.fetch_next_page()
+        # `_existing` asks Cassandra itself for the next bucket.
+        yield from pages_ahead(session, statement, ((*query.key, b, *bounds, most) for b in buckets), AHEAD)
     except (DriverException, NoHostAvailable) as e:
         raise QueryError(
             f"Cassandra does not answer about {query.table.name}: {type(e).__name__}: {e}",
             hint="`fluvial status` shows the nodes; a shorter range reads less",
         ) from None
+
+
+def pages_ahead(session: Any, statement: Any, arguments: Iterable[tuple[Any, ...]], ahead: int) -> Iterator[list[Any]]:
+    """Yield the pages of one SELECT after the other, by their arguments; ``ahead`` of them are under way meanwhile.
+
+    Raises:
+        DriverException, NoHostAvailable: Cassandra does not answer.
+    """
+    waiting = iter(arguments)
+    asked = deque(session.execute_async(statement, a) for a in islice(waiting, ahead))
+    while asked:
+        rows = asked.popleft().result()
+        asked.extend(session.execute_async(statement, a) for a in islice(waiting, 1))
+        while True:
+            yield rows.current_rows
+            if not rows.has_more_pages:
+                break
+            rows.fetch_next_page()
 
 
 def _collected(query: Query, pages: Iterator[list[Any]]) -> pa.Table:

@@ -10,7 +10,7 @@ import pytest
 from cassandra.query import SimpleStatement
 
 from fluvial.cassandra import connected
-from fluvial.cluster import ClusterSpec, LocalCluster
+from fluvial.cluster import LocalCluster
 from fluvial.cluster.progress import silent
 from fluvial.errors import AuditError
 from fluvial.oracle.from_cassandra import NODE_LOCAL
@@ -18,6 +18,8 @@ from fluvial.services.audit_tables import views
 from fluvial.services.auditing import Audit, Auditor, RowsAsked
 from fluvial.settings import KafkaSettings, Settings
 from support.audited import BASE, MINUTE, Deployment, deployment, story
+from support.quorum import clusters
+from support.quorum.clusters import own_cluster
 
 pytestmark = [
     pytest.mark.integration,
@@ -31,11 +33,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """Three nodes of these trials' own."""
-    spec = ClusterSpec(brokers=0, nodes=3, registry=False, node_heap_mb=512, ports="any")
-    own = LocalCluster(tmp_path_factory.mktemp("nodes"), spec)
-    own.start()
-    yield own
-    own.wipe()
+    with own_cluster(tmp_path_factory, clusters.NODES) as own:
+        yield own
 
 
 @pytest.fixture(scope="module")

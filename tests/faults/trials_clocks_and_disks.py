@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fluvial.cluster import ClusterSpec, LocalCluster
+from fluvial.cluster import LocalCluster
 from fluvial.settings import KafkaSettings
+from support.quorum import clusters
 from support.quorum.brokers import leaders, placed_topic, read_log, whole, within
+from support.quorum.clusters import own_cluster
 from support.quorum.harm import COMPILER, fill_disk, wrong_clock
 from support.quorum.producing import Writer, compare
 from support.quorum.report import Seen
@@ -21,11 +23,8 @@ HOUR = 3600
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """Three brokers of these trials' own."""
-    spec = ClusterSpec(brokers=3, nodes=0, registry=False, broker_heap_mb=384, ports="any")
-    own = LocalCluster(tmp_path_factory.mktemp("brokers"), spec)
-    own.start()
-    yield own
-    own.wipe()
+    with own_cluster(tmp_path_factory, clusters.BROKERS) as own:
+        yield own
 
 
 @pytest.mark.skipif(COMPILER is None, reason="a clock is shifted by a library that must be compiled")

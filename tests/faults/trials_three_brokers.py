@@ -9,9 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from fluvial.cluster import ClusterSpec, LocalCluster
+from fluvial.cluster import LocalCluster
 from fluvial.settings import KafkaSettings
+from support.quorum import clusters
 from support.quorum.brokers import Quorum, in_sync, leaders, placed_topic, read_log, whole, within
+from support.quorum.clusters import own_cluster
 from support.quorum.producing import Journal, Writer, compare
 from support.quorum.report import SEED, Seen
 
@@ -24,11 +26,8 @@ BROKERS = (1, 2, 3)
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """Three brokers of these trials' own."""
-    spec = ClusterSpec(brokers=3, nodes=0, registry=False, broker_heap_mb=384, ports="any")
-    own = LocalCluster(tmp_path_factory.mktemp("brokers"), spec)
-    own.start()
-    yield own
-    own.wipe()
+    with own_cluster(tmp_path_factory, clusters.BROKERS) as own:
+        yield own
 
 
 @pytest.fixture

@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import pytest
 
 from fluvial.cassandra import Purpose
-from fluvial.cluster import ClusterSpec, LocalCluster
+from fluvial.cluster import LocalCluster
 from fluvial.cluster.cassandra import HOSTS
 from fluvial.settings import Consistency
+from support.quorum import clusters
 from support.quorum.asking import KEYS, Asker, Rows, during, prepare_rows
 from support.quorum.brokers import within
+from support.quorum.clusters import own_cluster
 from support.quorum.report import SEED, Seen
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(1500)]
@@ -26,11 +28,8 @@ OLD, NEW = range(KEYS // 2), range(KEYS // 2, KEYS)
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """Three nodes of these trials' own."""
-    spec = ClusterSpec(brokers=0, nodes=3, registry=False, node_heap_mb=512, ports="any")
-    own = LocalCluster(tmp_path_factory.mktemp("nodes"), spec)
-    own.start()
-    yield own
-    own.wipe()
+    with own_cluster(tmp_path_factory, clusters.NODES) as own:
+        yield own
 
 
 @contextlib.contextmanager

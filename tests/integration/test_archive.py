@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,11 +20,10 @@ from fluvial.settings import KafkaSettings
 from fluvial.transport.available import FromAvailable
 from fluvial.transport.connection import librdkafka_config
 from fluvial.transport.headers import all_headers
+from support.programs import FLUVIAL
 from support.transport import ends, eventually, fresh_topic, produce, transaction
 
 pytestmark = pytest.mark.integration
-
-FLUVIAL = Path(sys.executable).parent / "fluvial"
 
 
 async def archive(kafka: KafkaSettings, topic: str, to: Path, *accepted: str, file_bytes: int = 1 << 20) -> Archiver:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from fluvial.cli import main
-from fluvial.services.dead_letter_log import read_to_end
 from fluvial.settings import KafkaSettings
+from fluvial.transport.messages import read_to_end
 from fluvial.transport.publisher import OutRecord
 from support.aside import Place, place_of_its_own, reading, reading_schema
 

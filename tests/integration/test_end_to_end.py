@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,11 +20,11 @@ from fluvial.services.progress import GroupProgress
 from fluvial.settings import Settings
 from fluvial.stream_apps.plan import plan_topics
 from fluvial.stream_apps.shipped import DECLARATION
+from support.programs import FLUVIAL
 from support.servers import unique_keyspace
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("FLUVIAL_TEST_DATA", ROOT.parent / "shared" / "data"))
-FLUVIAL = Path(sys.executable).parent / "fluvial"
 MELBOURNE = DATA / "melbourne-microclimate" / "melbweather.csv.gz"
 # The one of the three files with real repeats, counter drops and late frames.
 LORAWAN = DATA / "campusiot-lorawan" / "Helium_FTD_0018B20000020.ndjson.gz"

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import time
 import uuid
 from pathlib import Path
@@ -13,11 +12,10 @@ import pytest
 from fluvial.schemas.provision import init as provision
 from fluvial.services.declared import load_catalog
 from fluvial.settings import Settings
+from support.programs import FLUVIAL
 from support.transport import ends
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
-
-FLUVIAL = Path(sys.executable).parent / "fluvial"
 
 
 def test_a_feed_goes_on_after_the_last_acknowledged_line(cluster_settings: Settings, tmp_path: Path) -> None:

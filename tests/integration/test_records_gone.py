@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from fluvial.transport.available import FromAvailable, OffsetsGoneError
 from fluvial.transport.connection import librdkafka_config
 from fluvial.transport.publisher import OutRecord
 from support.aside import Place, place_of_its_own, reading
+from support.programs import FLUVIAL
 from support.sinking import encoded, minute_columns, publish, running_sink, shipped_tables
 from support.transport import committed, eventually, fresh_topic, group_id
 
@@ -29,7 +29,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-FLUVIAL = Path(sys.executable).parent / "fluvial"
 START = 29_453_760 * MINUTE_MS
 
 

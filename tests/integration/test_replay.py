@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -31,11 +30,11 @@ from fluvial.settings import Settings
 from fluvial.stream_apps.replay_rules import NEVER_IDLE_MS, NEVER_LATE_MS
 from fluvial.transport.connection import librdkafka_config
 from fluvial.transport.publisher import OutRecord, Publisher
+from support.programs import FLUVIAL
 from support.servers import unique_keyspace
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
-FLUVIAL = Path(sys.executable).parent / "fluvial"
 MINUTE, HOUR = 60_000, 3_600_000
 NOON = 1_709_294_400_000  # 2024-03-01T12:00:00Z
 PROVENANCE = {"generation", "source_partition", "source_offset", "writetime"}

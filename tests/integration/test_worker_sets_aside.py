@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
 import time
 import uuid
 from pathlib import Path
@@ -17,11 +16,11 @@ from fluvial.schemas.registry import Registry
 from fluvial.services.partitions import partition_counts
 from fluvial.settings import Settings
 from fluvial.transport.publisher import OutRecord, Publisher
+from support.programs import FLUVIAL
 from support.servers import unique_keyspace
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
-FLUVIAL = Path(sys.executable).parent / "fluvial"
 MINUTE = 60_000
 
 

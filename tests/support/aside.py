@@ -17,7 +17,6 @@ from fluvial.schemas.declarations import Declaration
 from fluvial.schemas.registry import Registry
 from fluvial.schemas.topics import HANDLED_TOPIC, ensure_topics, topic_specs
 from fluvial.services.dead_letter_check import records_of
-from fluvial.services.dead_letter_log import read_to_end
 from fluvial.services.dead_letters import Letter
 from fluvial.services.dead_letters import Place as Where
 from fluvial.services.ledger import LedgerLine, read_ledger
@@ -27,6 +26,7 @@ from fluvial.services.running import run_apps
 from fluvial.settings import KafkaSettings, Settings
 from fluvial.stream_apps.shipped import SENSOR_MINUTE
 from fluvial.transport.connection import librdkafka_config
+from fluvial.transport.messages import read_to_end
 from fluvial.transport.publisher import OutRecord, Publisher
 from support.fake_registry import FakeRegistry, fake_registry
 from support.servers import unique_topic

@@ -2,27 +2,25 @@
 
 import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import httpx
 
+from fluvial.cluster.ports import PortPicker
 from fluvial.producers.gateway.keys import KeyFile
 from fluvial.settings import Settings
-
-FLUVIAL = Path(sys.executable).parent / "fluvial"
+from support.programs import FLUVIAL
 
 
 class GatewayProcess:
     """Start it, kill it, start it again at the same addresses."""
 
     def __init__(self, settings: Settings, folder: Path, **more: str) -> None:
-        self.folder = folder
-        self.http_url = f"http://127.0.0.1:{_free_port()}"
-        self.grpc_target = f"127.0.0.1:{_free_port()}"
+        self.folder, ports = folder, PortPicker()
+        self.http_url = f"http://127.0.0.1:{ports.pick()}"
+        self.grpc_target = f"127.0.0.1:{ports.pick()}"
         self.keys = KeyFile(folder / "keys.json")
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("FLUVIAL_")} | {
             "FLUVIAL_KAFKA__BROKERS": settings.kafka.brokers,
@@ -69,9 +67,3 @@ class GatewayProcess:
         """End it, if it runs."""
         if self.process is not None and self.process.poll() is None:
             self.terminate()
-
-
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fluvial.cluster.ports import PortPicker
+
 PROGRAM = shutil.which("mosquitto") or ("/usr/sbin/mosquitto" if Path("/usr/sbin/mosquitto").exists() else None)
 
 
@@ -17,9 +19,7 @@ class Mosquitto:
     def __init__(self, folder: Path) -> None:
         if PROGRAM is None:
             pytest.skip("mosquitto is not installed")
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.port = int(s.getsockname()[1])
+        self.port = PortPicker().pick()
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         (folder / "mosquitto.conf").write_text(

@@ -5,6 +5,7 @@ import pyarrow as pa
 
 from fluvial.compiling import njit
 from fluvial.records import I64, U8, Mask, RecordColumns, Spans
+from fluvial.transport.headers import varint
 
 CREATE_TIME, LOG_APPEND_TIME = "CreateTime", "LogAppendTime"
 HEADER = pa.struct([pa.field("key", pa.string(), nullable=False), pa.field("value", pa.binary())])
@@ -151,24 +152,10 @@ def _gather(buffer: U8, start: I64, length: I64, offsets: np.ndarray, data: U8) 
 
 
 @njit(cache=True, nogil=True)
-def _varint(buffer: U8, at: int) -> tuple[np.int64, int]:
-    # The parser has checked the bounds of every header section.
-    value = np.uint64(0)
-    shift = np.uint64(0)
-    while True:
-        byte = np.uint64(buffer[at])
-        at += 1
-        value |= (byte & np.uint64(0x7F)) << shift
-        if byte < np.uint64(0x80):
-            return np.int64(value >> np.uint64(1)) ^ -np.int64(value & np.uint64(1)), at
-        shift += np.uint64(7)
-
-
-@njit(cache=True, nogil=True)
 def _count_headers(buffer: U8, header_start: I64, offsets: np.ndarray) -> int:
     total = 0
     for i in range(len(header_start)):
-        count, _ = _varint(buffer, header_start[i])
+        count, _ = varint(buffer, header_start[i])
         total += count
         offsets[i + 1] = total
     return total
@@ -178,18 +165,18 @@ def _count_headers(buffer: U8, header_start: I64, offsets: np.ndarray) -> int:
 def _find_headers(buffer: U8, header_start: I64, spans: I64) -> None:
     row = 0
     for i in range(len(header_start)):
-        count, at = _varint(buffer, header_start[i])
+        count, at = varint(buffer, header_start[i])
         for _ in range(count):
-            length, at = _varint(buffer, at)
+            length, at = varint(buffer, at)
             spans[0, row], spans[1, row] = at, length
-            length, at = _varint(buffer, at + length)
+            length, at = varint(buffer, at + length)
             spans[2, row], spans[3, row] = at, length
             at += max(length, 0)
             row += 1
 
 
 @njit(cache=True, nogil=True)
-def _put_varint(out: U8, at: int, value: np.int64) -> int:
+def _putvarint(out: U8, at: int, value: np.int64) -> int:
     left = np.uint64((value << 1) ^ (value >> 63))
     while left >= np.uint64(0x80):
         out[at] = np.uint8((left & np.uint64(0x7F)) | np.uint64(0x80))
@@ -213,20 +200,20 @@ def _write_headers(
     at, h = 0, 0
     for i in range(len(counts)):
         section[i] = at
-        at = _put_varint(out, at, np.int64(counts[i]))
+        at = _putvarint(out, at, np.int64(counts[i]))
         for _ in range(counts[i]):
             a, b = name_offsets[h], name_offsets[h + 1]
-            at = _put_varint(out, at, b - a)
+            at = _putvarint(out, at, b - a)
             for j in range(a, b):
                 out[at] = names[j]
                 at += 1
             if valid[h]:
                 a, b = value_offsets[h], value_offsets[h + 1]
-                at = _put_varint(out, at, b - a)
+                at = _putvarint(out, at, b - a)
                 for j in range(a, b):
                     out[at] = values[j]
                     at += 1
             else:
-                at = _put_varint(out, at, np.int64(-1))
+                at = _putvarint(out, at, np.int64(-1))
             h += 1
     return at

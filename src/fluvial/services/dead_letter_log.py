@@ -1,11 +1,10 @@
 """Reading dead letters and the marks about them from Kafka, to their present ends."""
 
 import json
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from fluvial.errors import SchemaError
@@ -17,10 +16,7 @@ from fluvial.services.dead_letter_topics import QUIET
 from fluvial.services.dead_letters import SUFFIX, DeadLetterError, Letter, Mark, Place, place_of_key
 from fluvial.settings import KafkaSettings
 from fluvial.transport.connection import librdkafka_config
-
-SILENCE_SECONDS = 30.0
-
-Bounds = dict[tuple[str, int], int]
+from fluvial.transport.messages import SILENCE_SECONDS, Bounds, read_to_end
 
 
 class DeadLetterLog:
@@ -60,7 +56,7 @@ class DeadLetterLog:
         Notes in ``seen`` where each partition ended; given as ``upto`` later, nothing beyond it is read.
 
         Raises:
-            DeadLetterError: Kafka does not answer.
+            DeadLetterError, TransportError: Kafka does not answer.
             RegistryUnavailableError: the registry does not.
         """
         filled = self._filled(topics)
@@ -96,7 +92,7 @@ class DeadLetterLog:
         """Return the newest mark of every place of some topics that has one.
 
         Raises:
-            DeadLetterError: Kafka does not answer.
+            TransportError: Kafka does not answer.
         """
         found: dict[Place, Mark] = {}
         names = {t.encode() for t in topics}
@@ -148,50 +144,3 @@ def parse_mark(value: bytes | None) -> Mark | None:
 def mark_value(mark: Mark) -> bytes:
     """Return the value of a mark's record."""
     return json.dumps({"state": mark.state, "at": mark.at, "reason": mark.reason, "times": mark.times}).encode()
-
-
-def read_to_end(
-    kafka: KafkaSettings, topic: str, partitions: int, upto: Bounds | None = None, seen: Bounds | None = None
-) -> Iterator[Message]:
-    """Yield the committed records of a topic up to its present end; see `DeadLetterLog.letters` for the bounds.
-
-    Raises:
-        DeadLetterError: Kafka does not answer.
-    """
-    # The end of a partition is told by an event of its own: transaction markers make offsets that no record has.
-    config = librdkafka_config(kafka) | {
-        "group.id": "fluvial-dead-letters",
-        "enable.auto.commit": False,
-        "auto.offset.reset": "earliest",
-        "enable.partition.eof": True,
-        "isolation.level": "read_committed",
-        # The end is told by an empty answer, for which the broker waits so long.
-        "fetch.wait.max.ms": 20,
-    }
-    consumer = Consumer(config)
-    try:
-        consumer.assign([TopicPartition(topic, p, 0) for p in range(partitions)])
-        unfinished = set(range(partitions))
-        heard = time.monotonic()
-        while unfinished:
-            messages = consumer.consume(1000, timeout=0.05)
-            heard = time.monotonic() if messages else heard
-            if time.monotonic() - heard > SILENCE_SECONDS:
-                told = f"{topic} did not answer for {SILENCE_SECONDS:.0f} s"
-                raise DeadLetterError(told, hint="is Kafka up? `fluvial status`")
-            for m in messages:
-                error = m.error()
-                at = (topic, m.partition() or 0)
-                if error is None:
-                    if upto is None or (m.offset() or 0) < upto.get(at, 0):
-                        yield m
-                    else:
-                        unfinished.discard(at[1])
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    unfinished.discard(at[1])
-                    if seen is not None:
-                        seen[at] = m.offset() or 0
-                elif error.fatal() or not error.retriable():
-                    raise DeadLetterError(f"cannot read {topic}: {error.str()}", hint="see `fluvial status`")
-    finally:
-        consumer.close()

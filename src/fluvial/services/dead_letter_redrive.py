@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from fluvial import failpoints
 from fluvial.schemas.topics import HANDLED_TOPIC
-from fluvial.services.dead_letter_log import Bounds, DeadLetterLog, mark_value
+from fluvial.services.dead_letter_log import DeadLetterLog, mark_value
 from fluvial.services.dead_letter_topics import QUIET, TopicFacts
 from fluvial.services.dead_letters import (
     LEFT_OUT,
@@ -32,6 +32,7 @@ from fluvial.services.dead_letters import (
 )
 from fluvial.settings import KafkaSettings
 from fluvial.transport.connection import librdkafka_config
+from fluvial.transport.messages import Bounds
 from fluvial.transport.publisher import MAX_RECORD_BYTES
 
 log = logging.getLogger(__name__)

@@ -1,7 +1,6 @@
 """Putting a feed together: source, topics, schemas, publisher, signals."""
 
 import asyncio
-import signal
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,14 +14,13 @@ from fluvial.producers.feeds.feeding import Feeder
 from fluvial.producers.feeds.sources import Jetstream, Lines, ServerSentEvents, Source
 from fluvial.producers.fields import fields_of
 from fluvial.producers.gateway.intake import TopicIntake
-from fluvial.producers.gateway.privacy import privacy_of, pseudonym_key
 from fluvial.schemas.avro import load_schema
 from fluvial.schemas.catalog import Catalog
-from fluvial.schemas.decoder import Decoder
-from fluvial.schemas.encoder import Encoder
 from fluvial.schemas.registry import Registry
-from fluvial.schemas.topics import TopicSpec, ensure_topics
-from fluvial.services.gateway import intakes
+from fluvial.schemas.topics import ensure_topics, retention_ms, topic_spec
+from fluvial.services.importing import EventTopic, event_topic
+from fluvial.services.intakes import intake_of
+from fluvial.services.stopping import asked_to_stop
 from fluvial.settings import KafkaSettings, Settings
 from fluvial.transport.connection import librdkafka_config
 from fluvial.transport.publisher import Publisher
@@ -67,49 +65,30 @@ async def run_feed(
     Raises:
         FluvialError: Kafka or the registry are away, or did not acknowledge.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for s in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(s, stop.set)
-    try:
-        with Registry(settings.registry) as registry:
-            await asyncio.to_thread(_provide, settings.kafka)
-            posts = (await asyncio.to_thread(intakes, settings, catalog, registry))[POSTS]
-            deletions = await asyncio.to_thread(_deletions, settings, registry)
-            async with Publisher(settings.kafka) as publisher:
-                feeder = Feeder(source, posts, deletions, publisher, Cursors(settings.kafka, publisher))
-                await feeder.run(stop, report)
-    finally:
-        for s in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(s)
+    with asked_to_stop() as stop, Registry(settings.registry) as registry:
+        await asyncio.to_thread(_provide, settings.kafka)
+        posts, deletions = await asyncio.to_thread(_intakes, settings, catalog, registry)
+        async with Publisher(settings.kafka) as publisher:
+            feeder = Feeder(source, posts, deletions, publisher, Cursors(settings.kafka, publisher))
+            await feeder.run(stop, report)
     return feeder
 
 
 def _provide(kafka: KafkaSettings) -> None:
     """Create the feeds' own topics where they are missing: cursors, and deletions as long as events are kept."""
-    insync = {"min.insync.replicas": str(kafka.min_insync_replicas)}
-    cursors = TopicSpec(CURSORS_TOPIC, 1, kafka.replication_factor, {"cleanup.policy": "compact", **insync})
-    kept = {"retention.ms": str(kafka.retention_hours * 3_600_000 if kafka.retention_hours >= 0 else -1)}
-    deletions = replace(cursors, name=DELETIONS, partitions=kafka.partitions, config={**insync, **kept})
-    ensure_topics(AdminClient(librdkafka_config(kafka)), [cursors, deletions])
+    cursors = topic_spec(CURSORS_TOPIC, kafka, {"cleanup.policy": "compact"})
+    deletions = topic_spec(DELETIONS, kafka, {"retention.ms": str(retention_ms(kafka.retention_hours))})
+    ensure_topics(AdminClient(librdkafka_config(kafka)), [replace(cursors, partitions=1), deletions])
 
 
-def _deletions(settings: Settings, registry: Registry) -> TopicIntake:
-    schema, ours = load_schema("fluvial.social.PostDeletion"), settings.gateway
-    schema_id = registry.register(f"{DELETIONS}-value", schema)
-    fields = fields_of(schema)
-    # Whoever is a pseudonym in the posts is the same one here.
-    pseudonyms = ours.pseudonyms.replace(f"{POSTS}:", f"{DELETIONS}:")
-    key = pseudonym_key(ours.pseudonym_keys) if ours.pseudonyms else None
-    known = ",".join(p for p in pseudonyms.split(",") if p.rpartition(":")[2] in {f.name for f in fields})
-    return TopicIntake(
-        DELETIONS,
-        schema,
-        key="author_id",
-        event_time="event_time",
-        not_empty=frozenset({"author_id", "post_id"}),
-        encoder=Encoder(schema, schema_id),
-        decoder=Decoder(schema, registry),
-        max_ahead_ms=int(settings.worker.max_ahead_seconds * 1000),
-        privacy=privacy_of(DELETIONS, fields, key, known, ""),
+def _intakes(settings: Settings, catalog: Catalog, registry: Registry) -> tuple[TopicIntake, TopicIntake]:
+    """Return the checks of posts and of deletions; whoever is a pseudonym in the one is the same in the other."""
+    pseudonyms = settings.gateway.pseudonyms
+    schema = load_schema("fluvial.social.PostDeletion")
+    gone = EventTopic(DELETIONS, schema, "author_id", "event_time", frozenset({"author_id", "post_id"}), declared=False)
+    names = {f.name for f in fields_of(schema)}
+    theirs = [p.replace(f"{POSTS}:", f"{DELETIONS}:") for p in pseudonyms.split(",") if p.rpartition(":")[2] in names]
+    return (
+        intake_of(settings, event_topic(catalog, POSTS), registry, pseudonyms),
+        intake_of(settings, gone, registry, ",".join(theirs)),
     )

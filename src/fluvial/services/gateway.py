@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-import signal
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -14,7 +13,6 @@ import grpc
 import uvicorn
 
 from fluvial.errors import FluvialError, SettingsError
-from fluvial.producers.fields import fields_of
 from fluvial.producers.gateway.auth import authenticator
 from fluvial.producers.gateway.gate import Gate
 from fluvial.producers.gateway.grpc_service import grpc_server, set_serving
@@ -23,13 +21,11 @@ from fluvial.producers.gateway.intake import TopicIntake
 from fluvial.producers.gateway.mqtt import MqttBridge
 from fluvial.producers.gateway.mqtt_rejected import RejectedMessages
 from fluvial.producers.gateway.mqtt_routes import parse_routes
-from fluvial.producers.gateway.privacy import privacy_of, pseudonym_key
 from fluvial.schemas.catalog import Catalog
-from fluvial.schemas.decoder import Decoder
-from fluvial.schemas.encoder import Encoder
 from fluvial.schemas.registry import Registry
-from fluvial.services.importing import event_topic
+from fluvial.services.intakes import intakes
 from fluvial.services.partitions import partition_counts
+from fluvial.services.stopping import asked_to_stop
 from fluvial.settings import GatewaySettings, Settings
 from fluvial.transport.publisher import Publisher
 
@@ -40,33 +36,6 @@ READY_TIMEOUT_SECONDS = 5.0
 
 class GatewayError(FluvialError):
     """A gateway cannot serve."""
-
-
-def intakes(settings: Settings, catalog: Catalog, registry: Registry) -> dict[str, TopicIntake]:
-    """Return the checks of every declared event topic.
-
-    Raises:
-        SettingsError: a field that is to be hidden is none, or the pseudonyms' keys are not private.
-        SchemaError: a topic's schema is not registered: `fluvial init` has not run.
-    """
-    found = {}
-    ours = settings.gateway
-    key = pseudonym_key(ours.pseudonym_keys) if ours.pseudonyms else None
-    for topic in (t.name for t in catalog.topics if t.role == "events"):
-        into = event_topic(catalog, topic)
-        found[topic] = TopicIntake(
-            topic,
-            into.schema,
-            key=into.key,
-            event_time=into.event_time,
-            not_empty=into.not_empty,
-            encoder=Encoder(into.schema, into.schema_id(registry)),
-            decoder=Decoder(into.schema, registry),
-            max_ahead_ms=int(settings.worker.max_ahead_seconds * 1000),
-            privacy=privacy_of(topic, fields_of(into.schema), key, ours.pseudonyms, ours.dropped_fields),
-        )
-        found[topic].warm_up()
-    return found
 
 
 async def run_gateway(settings: Settings, catalog: Catalog) -> None:
@@ -144,22 +113,20 @@ async def _bridged(gate: Gate, topics: dict[str, TopicIntake], ours: GatewaySett
 
 
 async def _serve(http: "_QuietServer", ours: GatewaySettings) -> None:
-    loop = asyncio.get_running_loop()
-
-    def ask() -> None:
+    async def end(asked: asyncio.Event) -> None:
+        await asked.wait()
         http.should_exit = True
 
-    for s in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(s, ask)
-    try:
-        await http.serve()
-    except SystemExit:  # uvicorn's way to say that it cannot start
-        raise GatewayError(
-            f"cannot serve HTTP at {ours.http_url}", hint="is it taken? choose another gateway.http_url"
-        ) from None
-    finally:
-        for s in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(s)
+    with asked_to_stop() as asked:
+        ending = asyncio.create_task(end(asked))
+        try:
+            await http.serve()
+        except SystemExit:  # uvicorn's way to say that it cannot start
+            raise GatewayError(
+                f"cannot serve HTTP at {ours.http_url}", hint="is it taken? choose another gateway.http_url"
+            ) from None
+        finally:
+            ending.cancel()
 
 
 class _QuietServer(uvicorn.Server):

@@ -1,5 +1,6 @@
 """How far a long count is, how fast it goes and how long it will take, told a few times a second at most."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -46,13 +47,15 @@ class Meter:
         if not self._total:
             self._report(Step(self._subject, f"{self.done:,} {self._unit}, {rate:,.0f}/s"))
             return
-        left = duration(max(self._total - self.done, 0) / rate) if rate else "?"
+        left = duration(max(self._total - self.done, 0) / rate if rate else math.inf)
         message = f"{self._unit}, {rate:,.0f}/s, {left} left"
         self._report(Step(self._subject, message, min(self.done, self._total - 1), self._total))
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time as a person says it: ``45 s``, ``12 min``, ``3 h 20 min``."""
+    """Return a length of time as a person says it: ``45 s``, ``12 min``, ``3 h 20 min``; ``?`` when nobody knows."""
+    if seconds == math.inf:
+        return "?"
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

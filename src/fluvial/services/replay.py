@@ -16,6 +16,7 @@ from fluvial.schemas.decoder import Decoder
 from fluvial.schemas.encoder import Encoder
 from fluvial.schemas.registry import Registry
 from fluvial.services import side_tables
+from fluvial.services.meter import duration
 from fluvial.services.partitions import partition_counts
 from fluvial.services.replay_apply import RowWriter, Tally, refuse_lower_generation
 from fluvial.services.replay_archive import ArchiveSource
@@ -194,7 +195,7 @@ class ReplayRun:
 
     def _reading(self, progress: ReadProgress) -> None:
         left = progress.total - progress.done
-        text = f"{progress.per_second:,.0f} records/s, {left:,} to go, {_duration(progress.eta_seconds)} left"
+        text = f"{progress.per_second:,.0f} records/s, {left:,} to go, {duration(progress.eta_seconds)} left"
         self._report(Step("read", text if left else "ready: all records", progress.done, progress.total))
 
 
@@ -215,10 +216,3 @@ def refuse_split_keys(made: Mapping[int, Made], topic: str) -> None:
                     f"{topic}: partitions were added since, or a producer places keys otherwise",
                     hint="--across-partitions folds a key's events of all partitions together",
                 )
-
-
-def _duration(seconds: float) -> str:
-    if seconds == float("inf"):
-        return "?"
-    whole = round(seconds)
-    return f"{whole} s" if whole < 120 else f"{whole // 60} min" if whole < 7200 else f"{whole / 3600:.1f} h"

@@ -1,6 +1,5 @@
 """The rows of a range of a result table as Arrow, and how two sets of rows differ."""
 
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -16,6 +15,7 @@ from cassandra.query import SimpleStatement
 
 from fluvial.arrow_cells import arrow_array
 from fluvial.query import QueryError, QueryTable
+from fluvial.query_reader import pages_ahead
 from fluvial.records import I64, Column
 from fluvial.schemas.columns import column_to_arrow
 from fluvial.stream_apps.replay_rules import Span
@@ -63,8 +63,8 @@ def read_rows(session: Any, table: QueryTable, span: Span) -> pa.Table:
             f"WHERE {where} AND {time} >= ? AND {time} < ?"
         )
         statement.fetch_size = PAGE_ROWS
-        pages = _pages(session, statement, wanted, (_naive(span.begin), _naive(span.end)))
-        return _collected(table, columns, pages)
+        bounds = _naive(span.begin), _naive(span.end)
+        return _collected(table, columns, pages_ahead(session, statement, ((*key, *bounds) for key in wanted), AHEAD))
     except (DriverException, NoHostAvailable) as e:
         raise QueryError(
             f"Cassandra does not answer about {table.name}: {type(e).__name__}: {e}", hint="`fluvial status`"
@@ -129,24 +129,6 @@ def _bits(column: pa.ChunkedArray) -> I64:
     numbers = column.fill_null(0.0).to_numpy().astype(np.float64)
     numbers = np.where(np.isnan(numbers), np.nan, numbers)
     return numbers.view(np.int64)
-
-
-def _pages(
-    session: Any, statement: Any, keys: Iterable[tuple[Any, ...]], bounds: tuple[Any, Any]
-) -> Iterable[list[Any]]:
-    waiting = iter(keys)
-    asked: deque[Any] = deque()
-    while True:
-        while len(asked) < AHEAD and (key := next(waiting, None)) is not None:
-            asked.append(session.execute_async(statement, (*key, *bounds)))
-        if not asked:
-            return
-        rows = asked.popleft().result()
-        while True:
-            yield rows.current_rows
-            if not rows.has_more_pages:
-                break
-            rows.fetch_next_page()
 
 
 def _collected(table: QueryTable, columns: list[str], pages: Iterable[list[Any]]) -> pa.Table:

@@ -20,12 +20,12 @@ def header_value(records: RecordColumns, row: int, name: str) -> bytes | None:
 def all_headers(records: RecordColumns, row: int) -> list[tuple[str, bytes | None]]:
     """Return a record's headers in order, as bytes that no longer depend on the fetch."""
     buffer, at = records.value.buffer, int(records.header_start[row])
-    count, at = _varint(buffer, at)
+    count, at = varint(buffer, at)
     headers: list[tuple[str, bytes | None]] = []
     for _ in range(count):
-        length, at = _varint(buffer, at)
+        length, at = varint(buffer, at)
         name = buffer[at : at + length].tobytes().decode(errors="replace")
-        value_length, at = _varint(buffer, at + length)
+        value_length, at = varint(buffer, at + length)
         headers.append((name, None if value_length < 0 else buffer[at : at + value_length].tobytes()))
         at += max(value_length, 0)
     return headers
@@ -47,7 +47,8 @@ def _bytes(name: str) -> U8:
 
 
 @njit(cache=True, nogil=True)
-def _varint(buffer: U8, at: int) -> tuple[np.int64, int]:
+def varint(buffer: U8, at: int) -> tuple[np.int64, int]:
+    """Return the zigzag varint at a place, and the place after it."""
     # The parser has checked the bounds of every header section.
     value = np.uint64(0)
     shift = np.uint64(0)
@@ -64,16 +65,16 @@ def _varint(buffer: U8, at: int) -> tuple[np.int64, int]:
 def _find(buffer: U8, at: int, name: U8) -> tuple[int, int]:
     """Return where the value of the last header of that name starts, and its length; −1 for none or null."""
     found, found_length = 0, -1
-    count, at = _varint(buffer, at)
+    count, at = varint(buffer, at)
     for _ in range(count):
-        length, at = _varint(buffer, at)
+        length, at = varint(buffer, at)
         same = length == len(name)
         if same:
             for i in range(length):
                 if buffer[at + i] != name[i]:
                     same = False
                     break
-        value_length, at = _varint(buffer, at + length)
+        value_length, at = varint(buffer, at + length)
         if same:
             found, found_length = at, value_length
         at += max(value_length, 0)

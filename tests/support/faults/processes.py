@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fluvial.failpoints import VARIABLE
+from support.programs import FLUVIAL
 
-FLUVIAL = Path(sys.executable).parent / "fluvial"
 STOP_SECONDS = 60.0
 STARTED = "---- started"
 PAGE = os.sysconf("SC_PAGE_SIZE")
